@@ -1,0 +1,1 @@
+"""The groundlake command: one module per subcommand."""

@@ -1,0 +1,76 @@
+"""What every command shares: the lake it works on, the catalog, and how errors end the process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from etl.errors import GroundlakeError, RetryableError
+from etl.settings import Catalog, Settings, find_project, load_catalog, load_settings, resolve_lake_uri
+
+if TYPE_CHECKING:
+    from etl.lake import Lake
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+LakeOption = Annotated[
+    str | None,
+    typer.Option("--lake", help="Folder or uri of the lake; else GROUNDLAKE_LAKE, else the nearest groundlake.yaml."),
+]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a command works with."""
+
+    settings: Settings
+    catalog: Catalog
+    lake: Lake
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """The catalog of ``GROUNDLAKE_CATALOG``, else of the nearest ``groundlake.yaml``, over the shipped one."""
+    project = find_project(Path.cwd())
+    return load_catalog(settings.catalog or (project.catalog if project else None))
+
+
+def open_context(lake_uri: str | None) -> Context:
+    """Settings, catalog and the lake of a command.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or there is no lake.
+    """
+    from etl.lake import Lake
+
+    settings = load_settings()
+    uri = resolve_lake_uri(lake_uri, settings, Path.cwd())
+    return Context(settings, open_catalog(settings), Lake.open(uri, settings))
+
+
+def _terminated(signum: int, _: FrameType | None) -> NoReturn:
+    raise RetryableError(f"stopped by {signal.Signals(signum).name}", remedy="run it again: it resumes where it was")
+
+
+@contextmanager
+def errors_end_the_process() -> Iterator[None]:
+    """Print a typed error with its remedy and exit with its code; SIGTERM ends as a retryable error."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    except GroundlakeError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        err.print(str(error), markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted; run it again: it resumes where it was")
+        sys.exit(RetryableError.exit_code)

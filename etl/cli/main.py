@@ -1,0 +1,46 @@
+"""The ``groundlake`` command. Each subcommand lives in a module of its own and imports what is heavy when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from etl import __version__
+from etl.cli.common import errors_end_the_process
+
+app = typer.Typer(
+    name="groundlake",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Image urls in; tags, boxes, masks and captions in Delta tables; SQL out to training manifests.
+
+Start in three commands, no Airflow needed:
+
+    groundlake lake init my-lake && cd my-lake
+
+    groundlake ingest run --urls urls.parquet --url-col url --caption-col caption --source mine
+
+    groundlake annotate run --source mine
+""",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"groundlake {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True)) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script; exit codes are those of ``etl.errors``."""
+    with errors_end_the_process():
+        app()
+
+
+if __name__ == "__main__":
+    main()

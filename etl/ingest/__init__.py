@@ -1,0 +1,1 @@
+"""Url lists to content-addressed shards to img2dataset to the ledger."""

@@ -1,0 +1,85 @@
+"""The one way rows enter a table: existing parts, one transaction per unit, at most once.
+
+delta-rs does not deduplicate a replayed transaction from a fresh handle, and any exception of a commit may hide a
+success, so every answer is looked up on a fresh handle.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import exceptions as delta
+from deltalake.transaction import AddAction
+
+from etl.errors import ConfigurationError, RetryableError
+
+COMMITTED, FENCED = 1, 2
+_FINAL = (delta.SchemaMismatchError, delta.DeltaProtocolError)
+
+
+class FencedError(RetryableError):
+    """The work order was declared dead while this process still worked on it; a new request does its work."""
+
+
+class CommitTimeoutError(RetryableError):
+    """A commit met conflicts or errors until its deadline."""
+
+
+def commit(
+    open_table: Callable[[], DeltaTable],
+    key: str,
+    actions: Sequence[AddAction],
+    *,
+    deadline: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Add parts to a table once, however often and by however many processes this is called.
+
+    Args:
+        open_table: Gives a fresh handle; called again for every look.
+        key: The unit; it is the transaction's app id.
+        actions: The parts to add.
+        deadline: Seconds to keep trying.
+        sleep: Waits between tries.
+
+    Returns:
+        A version of the table that holds the rows.
+
+    Raises:
+        FencedError: The unit was fenced.
+        ConfigurationError: The table has another schema or protocol than this groundlake.
+        CommitTimeoutError: The deadline passed.
+    """
+    start, attempt, last = time.monotonic(), 0, None
+    while True:
+        try:
+            table = open_table()
+            version = table.transaction_version(key)
+            if version == FENCED:
+                raise FencedError(f"unit {key} was fenced", remedy="nothing: the next plan takes its images again")
+            if version is not None:
+                return int(table.version())  # ours, a twin's, or an earlier life's
+            if attempt and time.monotonic() - start > deadline:
+                break
+            table.create_write_transaction(
+                list(actions),
+                "append",
+                table.schema(),
+                commit_properties=CommitProperties(app_transactions=[Transaction(key, COMMITTED)]),
+            )
+            attempt += 1  # then verify by going round again
+        except _FINAL as error:
+            raise ConfigurationError(
+                f"unit {key} does not fit the table: {error}", remedy="use one version of groundlake on this lake"
+            ) from error
+        except (delta.DeltaError, OSError) as error:  # conflict, 412, time-out, disk full: unknown, look again
+            last, attempt = error, attempt + 1
+            if time.monotonic() - start > deadline:
+                break
+            sleep(random.uniform(0, min(5.0, 0.05 * 2 ** min(attempt, 7))))  # noqa: S311 - jitter, not a secret
+    raise CommitTimeoutError(
+        f"unit {key} was not committed within {deadline:.0f} s: {last}", remedy="run the command again: it resumes"
+    ) from last

@@ -1,0 +1,104 @@
+"""The lake: a folder or bucket of Delta tables, tars and records, opened once per process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake import exceptions as delta
+from deltalake.transaction import AddAction
+
+from etl.errors import ConfigurationError
+from etl.lake.commit import commit
+from etl.lake.parts import add_action, table_key, write_part
+from etl.lake.schemas import SCHEMA_VERSION, TABLES
+from etl.settings import Settings
+from etl.storage import NotFoundError, Store, open_store
+
+MARKER = "lake.json"
+
+
+class Lake:
+    """A lake that exists; make one with ``Lake.create``, reach one with ``Lake.open``."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+
+    @property
+    def uri(self) -> str:
+        """Where the lake lies."""
+        return self.store.uri
+
+    @classmethod
+    def open(cls, uri: str, settings: Settings) -> Lake:
+        """The lake at ``uri``.
+
+        Raises:
+            ConfigurationError: There is none, or a newer groundlake wrote it.
+        """
+        store = open_store(uri)
+        try:
+            marker = store.read_json(MARKER)
+        except NotFoundError:
+            raise ConfigurationError(
+                f"no lake at {uri} ({MARKER} is missing)", remedy=f"run 'groundlake lake init {uri}'"
+            ) from None
+        if int(marker["schema_version"]) > SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"the lake at {uri} has schema {marker['schema_version']}, this groundlake knows {SCHEMA_VERSION}",
+                remedy="upgrade groundlake",
+            )
+        return cls(store, settings)
+
+    @classmethod
+    def create(cls, uri: str, settings: Settings) -> Lake:
+        """Make the lake at ``uri``, with all tables empty; does nothing to one that exists."""
+        lake = cls(open_store(uri), settings)
+        for table in TABLES.values():
+            DeltaTable.create(
+                lake.table_uri(table.name),
+                table.schema,
+                mode="ignore",
+                configuration={
+                    # Without it pyarrow datasets derive wrong guarantees from files that lack statistics.
+                    "delta.dataSkippingStatsColumns": ",".join(table.statistics) or table.columns[0].name,
+                    "delta.checkpointInterval": "10",
+                    # A checkpoint would delete the log entries that pinned versions need.
+                    "delta.enableExpiredLogCleanup": "false",
+                    "delta.logRetentionDuration": "interval 36500 days",
+                },
+                storage_options=lake.store.delta_options(),
+            )
+        marker = {"schema_version": SCHEMA_VERSION, "created_at": datetime.now(UTC).isoformat()}
+        lake.store.put_if_absent(MARKER, json.dumps(marker).encode())
+        return lake
+
+    def table_uri(self, name: str) -> str:
+        """The uri of a table."""
+        return self.store.join(table_key(name))
+
+    def table(self, name: str, version: int | None = None) -> DeltaTable:
+        """A fresh handle on a table, at its latest or a given version."""
+        try:
+            return DeltaTable(self.table_uri(name), version=version, storage_options=self.store.delta_options())
+        except delta.TableNotFoundError as error:
+            raise ConfigurationError(
+                f"table {name!r} of {self.uri} at version {version or 'latest'} cannot be opened: {error}",
+                remedy="run 'groundlake lake init' on this lake; an old version may be past the retention",
+            ) from error
+
+    def commit(self, table: str, key: str, actions: Sequence[AddAction]) -> int:
+        """Add parts to a table under the unit ``key``, at most once; see ``etl.lake.commit``."""
+        return commit(lambda: self.table(table), key, actions, deadline=self.settings.commit_deadline)
+
+    def append(self, table: str, rows: Sequence[Mapping[str, Any]], key: str) -> None:
+        """Add a few rows to a small table (shards, runs, …) once per ``key``, however often it is called."""
+        if not rows or self.table(table).transaction_version(key) is not None:
+            return
+        data = pa.Table.from_pylist([dict(row) for row in rows], schema=TABLES[table].schema)
+        self.commit(table, key, [add_action(self.store, write_part(self.store, table, data, key, "00000"))])

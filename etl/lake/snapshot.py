@@ -1,0 +1,123 @@
+"""A consistent, pinned look at all tables, and SQL over it.
+
+DuckDB reads the file lists of pinned Delta versions: measured to answer right where pyarrow datasets do not, and to
+stay within a memory limit by spilling.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.errors import ConfigurationError, DataError
+from etl.lake.lake import Lake
+from etl.lake.schemas import TABLES
+from etl.lake.views import VIEWS
+
+# Whatever these show complete has its rows in the tables opened after them.
+_FIRST = ("outcomes", "downloads")
+
+
+class QueryError(DataError):
+    """The SQL is not one SELECT, or DuckDB refuses it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Tables at fixed versions, and the files those versions name."""
+
+    lake: Lake
+    versions: Mapping[str, int]
+    files: Mapping[str, list[str]]
+
+    @classmethod
+    def take(cls, lake: Lake, versions: Mapping[str, int] | None = None) -> Snapshot:
+        """Pin every table, at its latest or the given versions.
+
+        Raises:
+            ConfigurationError: A version can no longer be opened.
+        """
+        pinned: dict[str, int] = {}
+        files: dict[str, list[str]] = {}
+        for name in (*_FIRST, *(name for name in TABLES if name not in _FIRST)):
+            table = lake.table(name, versions[name] if versions else None)
+            pinned[name], files[name] = table.version(), table.file_uris()
+        return cls(lake, pinned, files)
+
+    @contextmanager
+    def connect(self, *, sandbox: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB connection with the views; its spill folder goes when it is closed.
+
+        Args:
+            sandbox: For SQL of users: no other file, no extension, no setting can be reached.
+        """
+        if self.lake.uri.startswith("s3://"):
+            raise ConfigurationError(
+                "SQL over a lake on S3 is not available yet", remedy="copy the tables to a folder, or use a local lake"
+            )
+        scratch = self.lake.settings.scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="sql-", dir=scratch))
+        try:
+            with duckdb.connect() as connection:
+                connection.execute(f"set memory_limit='{self.lake.settings.sql_memory}'")
+                connection.execute(f"set temp_directory='{folder / 'spill'}'")
+                connection.execute("set TimeZone='UTC'; set enable_progress_bar=false; set threads=2")
+                allowed = self._tables(connection, folder)
+                connection.execute(VIEWS)
+                if sandbox:
+                    connection.execute(f"set allowed_paths={allowed!r}")
+                    connection.execute(f"set allowed_directories=['{folder / 'spill'}']")
+                    connection.execute("set enable_external_access=false; set lock_configuration=true")
+                yield connection
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _tables(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> list[str]:
+        connection.execute("create schema raw")
+        allowed: list[str] = []
+        for name, table in TABLES.items():
+            empty = folder / f"{name}.parquet"  # supplies columns that older files lack, and the schema of no files
+            pq.write_table(table.schema.empty_table(), empty)
+            files = [str(empty), *self.files[name]]
+            allowed += files
+            connection.execute(
+                f"create view raw.{name} as select * from read_parquet({files!r}, union_by_name=true)"  # noqa: S608
+            )
+        return allowed
+
+    def sql(self, query: str) -> pa.Table:
+        """The result of a user's SELECT over the views.
+
+        Raises:
+            QueryError: It is not exactly one SELECT, or DuckDB refuses it.
+        """
+        with self.connect(sandbox=True) as connection:
+            check_select(connection, query)
+            try:
+                return connection.sql(query).to_arrow_table()
+            except duckdb.Error as error:
+                raise QueryError(f"the SQL failed: {error}", remedy="see 'groundlake sql --tables'") from error
+
+
+def check_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Refuse all but one SELECT: COPY, also below EXPLAIN ANALYZE, could overwrite a committed file in the sandbox.
+
+    Raises:
+        QueryError: It is anything else.
+    """
+    try:
+        statements = connection.extract_statements(query)
+    except duckdb.Error as error:
+        raise QueryError(f"this is not SQL: {error}") from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
+        raise QueryError(f"expected exactly one SELECT, got {kinds}", remedy="the lake is read-only to SQL")

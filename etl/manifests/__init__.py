@@ -1,0 +1,1 @@
+"""SQL over the lake to versioned training manifests, one file per format."""

@@ -1,0 +1,1 @@
+"""Networks and their weights; knows neither the lake nor Airflow."""

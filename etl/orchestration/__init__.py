@@ -1,0 +1,1 @@
+"""What Airflow needs: operators, pod specs, assets, parameters, retry policy."""

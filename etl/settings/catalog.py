@@ -1,0 +1,197 @@
+"""The catalog: sources, models and manifests as YAML files, validated when they are loaded.
+
+The package ships a catalog (``etl/settings/catalog_data``); a project may add files of its own, and a file of
+the project replaces the shipped one of the same name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from etl.errors import ConfigurationError, UnknownNameError
+
+SHIPPED = Path(__file__).parent / "catalog_data"
+STAGES = ("tag", "ground", "caption", "embed")
+NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+StageName = Literal["tag", "ground", "caption", "embed"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=NAME)
+
+
+class Download(BaseModel):
+    """How a source's pictures are fetched; part of the shard id, because it changes the bytes or the verdict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    timeout: int = Field(10, ge=1, description="Seconds one request may take")
+    retries: int = Field(1, ge=0, description="Further requests for a url that failed")
+    threads: int = Field(16, ge=1, le=256, description="Parallel requests of one shard")
+    min_side: int = Field(16, ge=1, description="Shorter side in pixels below which a picture is too_small")
+    max_pixels: int = Field(100_000_000, ge=1, description="Width x height above which a picture is too_large")
+    allow_private_addresses: bool = Field(
+        False, description="Let downloads reach loopback and private networks; for tests and in-house mirrors"
+    )
+
+
+class Source(_Entry):
+    """A list of image urls."""
+
+    kind: Literal["urls"] = "urls"
+    uri: str = Field(description="The list: .parquet, .csv, .tsv, .jsonl or .txt; relative to the catalog's parent")
+    url_column: str = "url"
+    caption_column: str | None = None
+    licence: str | None = None
+    shard_size: int = Field(10_000, ge=1, le=10_000, description="Urls per shard")
+    max_failed_share: float = Field(0.5, ge=0, le=1, description="Share of a shard's urls that may fail before red")
+    download: Download = Download()
+    models: dict[StageName, str] = Field(default_factory=dict, description="Model per stage; else the default one")
+    nightly: bool = Field(True, description="Whether the nightly ingest run takes this source")
+
+
+class Network(BaseModel):
+    """One network of a model and where its weights come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    family: Literal["ram", "groundingdino", "sam", "blip2", "clip-text"]
+    weights: str = Field(
+        pattern=r"^(untrained:[a-z0-9-]+/\d+|file:.+)$",
+        description="untrained:<configuration>/<seed>, or file:<folder with config.json and safetensors>",
+    )
+
+
+class ModelEntry(_Entry):
+    """What a stage runs: its networks and every option that changes a result."""
+
+    stage: StageName
+    default: bool = Field(False, description="The model a stage takes when nobody names one")
+    untrained: bool = Field(False, description="Random weights: structure is real, answers mean nothing")
+    networks: dict[str, Network]
+    options: dict[str, Any] = Field(default_factory=dict, description="Validated by the stage (thresholds, prompt, …)")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_size: int = Field(8, ge=1)
+
+
+class Split(BaseModel):
+    """Shares of the image groups per split, by hash of the image id: growth never reshuffles."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    shares: dict[str, float] = Field(default_factory=lambda: {"train": 1.0})
+    salt: str = ""
+
+
+class ManifestSpec(_Entry):
+    """A training manifest: SQL over the lake's views, and the format a trainer reads."""
+
+    format: Literal["instancediffusion", "meta_json", "coco", "jsonl"]
+    sql: str = Field(description="One SELECT that yields the column image_id, or instance_id too")
+    options: dict[str, Any] = Field(default_factory=dict)
+    split: Split = Split()
+    on_new_annotations: bool = Field(True, description="Build when the annotate DAG has published new rows")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All entries by name."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    models: dict[str, ModelEntry] = field(default_factory=dict)
+    manifests: dict[str, ManifestSpec] = field(default_factory=dict)
+
+    def source(self, name: str) -> Source:
+        """The source called ``name``; raises UnknownNameError."""
+        return _get(self.sources, "source", name, "add catalog/sources/<name>.yaml, or pass --urls")
+
+    def manifest(self, name: str) -> ManifestSpec:
+        """The manifest called ``name``; raises UnknownNameError."""
+        return _get(self.manifests, "manifest", name, "add catalog/manifests/<name>.yaml, or pass --sql")
+
+    def model(self, stage: str, name: str | None = None) -> ModelEntry:
+        """The model ``name`` of ``stage``, or the stage's default one.
+
+        Raises:
+            UnknownNameError: No such model for this stage.
+            ConfigurationError: No default, or more than one.
+        """
+        of_stage = {m.name: m for m in self.models.values() if m.stage == stage}
+        if name is not None:
+            return _get(of_stage, f"{stage} model", name, "see 'groundlake models list'")
+        defaults = [m for m in of_stage.values() if m.default]
+        if len(defaults) != 1:
+            raise ConfigurationError(
+                f"stage {stage!r} has {len(defaults)} default models ({[m.name for m in defaults]}), expected one",
+                remedy="set 'default: true' in exactly one file of catalog/models, or name the model",
+            )
+        return defaults[0]
+
+
+EntryT = TypeVar("EntryT", bound=_Entry)
+
+
+def _get(entries: dict[str, EntryT], kind: str, name: str, remedy: str) -> EntryT:
+    if name not in entries:
+        raise UnknownNameError(kind, name, list(entries), remedy=remedy)
+    return entries[name]
+
+
+def load_catalog(folder: Path | None = None) -> Catalog:
+    """Read the shipped catalog and, over it, the one in ``folder``.
+
+    Args:
+        folder: A folder with ``sources``, ``models`` and ``manifests``, or None.
+
+    Raises:
+        ConfigurationError: A file is not valid: the message names file, key, value and what is allowed.
+    """
+    folders = [SHIPPED] + ([folder] if folder else [])
+    if folder and not folder.is_dir():
+        raise ConfigurationError(f"the catalog folder {folder} does not exist", remedy="create it or correct the path")
+    return Catalog(
+        sources=_load(folders, "sources", Source),
+        models=_load(folders, "models", ModelEntry),
+        manifests=_load(folders, "manifests", ManifestSpec),
+    )
+
+
+def _load(folders: list[Path], kind: str, model: type[EntryT]) -> dict[str, EntryT]:
+    found: dict[str, EntryT] = {}
+    for folder in folders:
+        for file in sorted((folder / kind).glob("*.yaml")):
+            entry = _read(file, model)
+            found[entry.name] = entry
+    return found
+
+
+def _read(file: Path, model: type[EntryT]) -> EntryT:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{file}: expected a mapping of keys, got {type(content).__name__}")
+    content.setdefault("name", file.stem)
+    if model is Source and "://" not in str(content.get("uri", "")):
+        content["uri"] = str((file.parent.parent.parent / str(content.get("uri", ""))).resolve())
+    return validated(model, content, str(file))
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def validated(model: type[ModelT], content: dict[str, Any], where: str) -> ModelT:
+    """Validate ``content`` as ``model``; raises ConfigurationError naming ``where``, key, value and what is allowed."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = []
+        for one in error.errors():
+            key = ".".join(str(part) for part in one["loc"])
+            allowed = f"; allowed keys: {', '.join(model.model_fields)}" if one["type"] == "extra_forbidden" else ""
+            lines.append(f"{where}: {key}: got {one['input']!r}: {one['msg']}{allowed}")
+        raise ConfigurationError("\n".join(lines), remedy="correct the file and run the command again") from error

@@ -1,0 +1,59 @@
+"""Process-wide settings, read from ``GROUNDLAKE_*`` environment variables."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from etl.errors import ConfigurationError, UnknownNameError
+
+PREFIX = "GROUNDLAKE_"
+
+
+class Settings(BaseSettings):
+    """What one process needs to know about the place it runs in; nothing here changes a result."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    lake: str | None = Field(None, description="Folder or uri of the lake; --lake wins over it")
+    catalog: Path | None = Field(None, description="Folder with sources/, models/ and manifests/ of your own")
+    profile: Literal["local", "kubernetes"] = Field("local", description="Where stages run: subprocess or pod")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
+    scratch: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()) / "groundlake",
+        description="Folder for bounded temporary files (tar copies, SQL spill)",
+    )
+    python: str = Field(sys.executable, description="Interpreter that runs a stage's subprocess")
+    slice_size: int = Field(1000, ge=1, description="Images a slice of a work order holds")
+    decode_threads: int = Field(2, ge=1, description="Threads that decode images ahead of the network")
+    commit_deadline: float = Field(1800.0, gt=0, description="Seconds a commit keeps trying against conflicts")
+    sql_memory: str = Field("512MB", description="Memory limit of a SQL query; it spills beyond that")
+    stage_pool: str = Field("gpu", description="Airflow pool that stage tasks take a slot of")
+    failure_callback: str | None = Field(None, description="module:function called with the context of a failed task")
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        UnknownNameError: A ``GROUNDLAKE_`` variable is not a setting (a typing mistake would be ignored else).
+        ConfigurationError: A value is not allowed.
+    """
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            raise UnknownNameError("setting", name, known, remedy=f"correct or unset {name}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise ConfigurationError(
+            f"{name}={first['input']!r}: {first['msg']}", remedy="see docs/settings.md for what it may hold"
+        ) from error

@@ -1,0 +1,1 @@
+"""What is computed (tag, ground, caption, embed) and the one runner that drives it."""

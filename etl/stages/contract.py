@@ -1,0 +1,123 @@
+"""What a stage is: what it reads, what it writes, and how it turns a batch of images into results.
+
+The runner (``etl.stages.runner``) does everything else: orders, slices, decoding, batching, commits, progress.
+Modules here never import torch when they are imported; networks are reached inside ``load``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from etl.models.store import ModelStore
+from etl.settings import ModelEntry
+from etl.settings.catalog import STAGES, validated
+
+Status = Literal["ok", "empty", "failed"]
+Row = dict[str, Any]
+
+
+class StageOptions(BaseModel):
+    """Options of a stage that change its results; a subclass per stage gives them types, ranges and defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One image as a stage sees it.
+
+    Attributes:
+        image_id: The image.
+        shard_id: Its shard.
+        width: Pixels after EXIF orientation.
+        height: Pixels after EXIF orientation.
+        picture: RGB pixels after EXIF orientation; None for a stage with ``needs_pixels = False``.
+        upstream: Rows of the upstream tables for this image (``tags``, ``instances``, ``captions``), oldest key order.
+    """
+
+    image_id: str
+    shard_id: str
+    width: int
+    height: int
+    picture: Image.Image | None
+    upstream: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage made of one image.
+
+    Attributes:
+        status: ok, empty or failed.
+        reason: Why it is empty or failed, as a short name (``no_boxes``, ``not_finite``).
+        rows: Rows per table, without ``image_id``, ``shard_id``, ``annotator_id`` and ``unit``, which the runner adds.
+        value: JSON of what was produced, by meaning; its digest decides whether downstream is stale.
+        error: The error in words, when failed.
+        retryable: Whether planning may try the image again.
+    """
+
+    status: Status
+    reason: str | None = None
+    rows: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    value: Any = None
+    error: str | None = None
+    retryable: bool = False
+
+
+class Stage(ABC):
+    """A computation over images. A subclass is checked when it is defined."""
+
+    name: ClassVar[str]
+    VERSION: ClassVar[int]  # raised only when outputs change; part of the annotator id
+    upstream: ClassVar[str | None]  # the stage whose value_digest is this one's input_digest
+    reads: ClassVar[tuple[str, ...]]  # upstream tables whose rows an item carries
+    tables: ClassVar[tuple[str, ...]]  # what it writes, besides outcomes
+    roles: ClassVar[tuple[str, ...]]  # the networks its catalog entry must give
+    Options: ClassVar[type[StageOptions]]
+    needs_pixels: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a stage that forgets a part of the contract, when its module is imported."""
+        for attribute in ("name", "VERSION", "upstream", "reads", "tables", "roles", "Options"):
+            if not hasattr(cls, attribute):
+                raise TypeError(f"stage {cls.__name__} must define {attribute}; see etl.stages.contract.Stage")
+        if cls.name not in STAGES or (cls.upstream is not None and cls.upstream not in STAGES):
+            raise TypeError(f"stage {cls.__name__}: name and upstream must be among {STAGES}")
+
+    def __init__(self, entry: ModelEntry) -> None:
+        """Validate the catalog entry; loads nothing.
+
+        Raises:
+            ConfigurationError: An option or a network of the entry is wrong.
+        """
+        from etl.errors import ConfigurationError
+
+        if set(entry.networks) != set(self.roles):
+            raise ConfigurationError(
+                f"model {entry.name!r}: networks {sorted(entry.networks)}, but stage {self.name!r} "
+                f"needs {sorted(self.roles)}"
+            )
+        self.entry = entry
+        self.options = validated(self.Options, dict(entry.options), f"options of model {entry.name!r}")
+
+    @abstractmethod
+    def load(self, models: ModelStore, device: str) -> None:
+        """Load the networks onto ``device`` (``cpu`` or ``cuda:N``)."""
+
+    @abstractmethod
+    def process(self, batch: Sequence[WorkItem]) -> list[Result]:
+        """One result per item, in order. A result never depends on batch mates."""
+
+    def skip(self, item: WorkItem) -> Result | None:
+        """A result that needs no network (``empty/no_tags``), or None. Called before the picture is decoded."""
+        return None
+
+    def shape(self, width: int, height: int) -> Hashable:
+        """Images of different shapes never share a batch; by default all may."""
+        return None

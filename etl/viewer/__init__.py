@@ -1,0 +1,1 @@
+"""Pictures for people: boxes, masks and captions drawn, contact sheets."""
