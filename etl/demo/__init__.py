@@ -1,1 +1,1 @@
-"""The demo: generated pictures on a loopback server, a supervised loopback Airflow, and the run that make demo shows."""
+"""The demo: pictures on a loopback server, a supervised loopback Airflow, and the run that make demo shows."""
