@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.errors import ConfigurationError, DataError
+from etl.errors import DataError
 from etl.lake.lake import Lake
 from etl.lake.schemas import TABLES
 from etl.lake.views import VIEWS
@@ -59,10 +60,6 @@ class Snapshot:
         Args:
             sandbox: For SQL of users: no other file, no extension, no setting can be reached.
         """
-        if self.lake.uri.startswith("s3://"):
-            raise ConfigurationError(
-                "SQL over a lake on S3 is not available yet", remedy="copy the tables to a folder, or use a local lake"
-            )
         scratch = self.lake.settings.scratch
         scratch.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="sql-", dir=scratch))
@@ -71,6 +68,8 @@ class Snapshot:
                 connection.execute(f"set memory_limit='{self.lake.settings.sql_memory}'")
                 connection.execute(f"set temp_directory='{folder / 'spill'}'")
                 connection.execute("set TimeZone='UTC'; set enable_progress_bar=false; set threads=2")
+                if options := self.lake.store.delta_options():
+                    _reach_s3(connection, options)
                 allowed = self._tables(connection, folder)
                 connection.execute(VIEWS)
                 if sandbox:
@@ -106,6 +105,29 @@ class Snapshot:
                 return connection.sql(query).to_arrow_table()
             except duckdb.Error as error:
                 raise QueryError(f"the SQL failed: {error}", remedy="see 'groundlake sql --tables'") from error
+
+
+def _reach_s3(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str]) -> None:
+    """Let a connection read from S3, with the credentials and endpoint that delta-rs is given."""
+    package = resources.files("duckdb_extension_httpfs") / "extensions" / f"v{duckdb.__version__}"
+    connection.execute(
+        f"load '{package / 'httpfs.duckdb_extension'}'"
+    )  # from the package: never downloaded at run time
+    given = {
+        "key_id": options.get("AWS_ACCESS_KEY_ID"),
+        "secret": options.get("AWS_SECRET_ACCESS_KEY"),
+        "session_token": options.get("AWS_SESSION_TOKEN"),
+        "region": options.get("AWS_REGION"),
+    }
+    if endpoint := options.get("AWS_ENDPOINT_URL"):
+        scheme, _, host = endpoint.partition("://")
+        given |= {"endpoint": host.rstrip("/"), "url_style": "path", "use_ssl": str(scheme == "https").lower()}
+    fields = ", ".join(f"{name} {_quoted(value)}" for name, value in given.items() if value)
+    connection.execute(f"create secret (type s3, {fields})")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def check_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
