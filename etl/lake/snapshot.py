@@ -110,9 +110,7 @@ class Snapshot:
 def _reach_s3(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str]) -> None:
     """Let a connection read from S3, with the credentials and endpoint that delta-rs is given."""
     package = resources.files("duckdb_extension_httpfs") / "extensions" / f"v{duckdb.__version__}"
-    connection.execute(
-        f"load '{package / 'httpfs.duckdb_extension'}'"
-    )  # from the package: never downloaded at run time
+    connection.execute(f"load '{package / 'httpfs.duckdb_extension'}'")  # never downloaded
     given = {
         "key_id": options.get("AWS_ACCESS_KEY_ID"),
         "secret": options.get("AWS_SECRET_ACCESS_KEY"),
