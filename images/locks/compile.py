@@ -69,11 +69,7 @@ def compile_all(old: dict[str, str]) -> dict[str, str]:
 
 
 def split(text: str) -> tuple[str, str]:
-    """A lock's requirements that belong to torch, and the others.
-
-    >>> split("a==1 \\\\\\n    --hash=sha256:0\\ntorch==2 \\\\\\n    --hash=sha256:1\\n")[0].split()[0]
-    'torch==2'
-    """
+    """A lock's requirements that belong to torch, and the others; a requirement is its line and its hashes."""
     blocks = re.findall(r"^\S.*(?:\n .*)*\n", text, flags=re.MULTILINE)
     return "".join(b for b in blocks if TORCH.match(b)), "".join(b for b in blocks if not TORCH.match(b))
 
