@@ -1,5 +1,5 @@
 # groundlake on one machine. Needs git and Python 3.11 or 3.12; everything else is installed into this folder.
-#   PYTHON=<path>        the Python to build the environment with
+#   PYTHON=<path>        the Python to build the environment with (to change it later: make distclean first)
 #   UV=<path>            a uv of your own (at a site where none can be downloaded)
 #   TORCH_INDEX=<url>    take torch from another index, such as one of CPU wheels (its hashes are then not checked)
 #   SKIP_DISK_CHECK=1    install however little space is free
@@ -21,8 +21,8 @@ help: ## Show this help
 
 .PHONY: install
 install: ## Create or update .venv from the locks; every target below does it first
-	@python="$(PYTHON)"; if [ -z "$$python" ]; then \
-		echo "make: no Python 3.11 or 3.12 found (img2dataset does not run on 3.13)" >&2; \
+	@python="$(PYTHON)"; if ! command -v "$$python" >/dev/null; then \
+		echo "make: no Python 3.11 or 3.12 found $${python:+at $$python }(img2dataset does not run on 3.13)" >&2; \
 		echo "  -> install one ('apt install python3.11 python3.11-venv', 'brew install python@3.12')," >&2; \
 		echo "     or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
 	"$$python" images/locks/install.py --uv "$(UV)" --torch-index "$(TORCH_INDEX)" $(if $(SKIP_DISK_CHECK),--no-disk-check)
