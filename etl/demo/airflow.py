@@ -119,7 +119,7 @@ class Airflow:
 
 
 def _time(text: str | None) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00")) if text else datetime.min.replace(tzinfo=UTC)
+    return datetime.fromisoformat(text) if text else datetime.min.replace(tzinfo=UTC)
 
 
 def dags_folder() -> tuple[Path, Path]:

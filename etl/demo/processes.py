@@ -6,9 +6,9 @@ stages are told too, they flush and end as retryable, and the scheduler ends by 
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -51,7 +51,7 @@ def spawn(name: str, command: Sequence[str], environment: Mapping[str, str], log
     """Start a process that a Ctrl-C in the terminal does not reach: its starter stops it in order."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        popen = subprocess.Popen(
+        popen = subprocess.Popen(  # noqa: S603 - commands of ours only
             command,
             env=dict(environment),
             cwd=cwd,
@@ -175,14 +175,11 @@ def signals_ignored() -> Iterator[None]:
 
 def watch(pipe: int, lock: int, folder: Path) -> subprocess.Popen[bytes]:
     """Start the watchdog: it stops the demo of ``folder`` when the other end of ``pipe`` closes without a clean end."""
-    import sys
-
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - a command of ours
         [sys.executable, "-m", "etl.demo.watchdog", str(folder)],
         stdin=pipe,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=[lock],
         start_new_session=True,
-        env={**os.environ},
     )
