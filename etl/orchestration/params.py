@@ -1,0 +1,79 @@
+"""The trigger forms: what a person may ask a DAG for. Suggestions come from the catalog; free text is allowed too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk import Param
+
+from etl.orchestration.place import catalog_or_nothing
+from etl.settings.catalog import STAGES
+
+WHAT, HOW = "What", "How"
+
+
+def ingest_params() -> dict[str, Param]:
+    """The form of the ingest DAG."""
+    names = sorted(catalog_or_nothing().sources)
+    return {
+        "sources": _choice(
+            "Sources",
+            "Url lists to ingest, by their name in the catalog. **Empty: every source with `nightly: true`.**",
+            names,
+            WHAT,
+        )
+    }
+
+
+def annotate_params() -> dict[str, Param]:
+    """The form of the annotate DAG."""
+    catalog = catalog_or_nothing()
+    models = [f"{model.stage}={model.name}" for model in catalog.models.values()]
+    return {
+        "sources": _choice(
+            "Sources",
+            "Only these; sources made by `groundlake ingest run` count too. **Empty: those whose new images started "
+            "this run, or all.**",
+            sorted(catalog.sources),
+            WHAT,
+        ),
+        "shards": _choice(
+            "Shards",
+            "Only these: ids or unique beginnings of ids, as `groundlake status --shards` prints them. **Empty: all "
+            "shards with something to do.**",
+            [],
+            WHAT,
+        ),
+        "stages": _choice("Stages", "Stages to run, always in this order.", STAGES, WHAT, default=STAGES),
+        "models": _choice(
+            "Models", "`stage=model`; a stage not named takes its source's model, or the default one.", models, HOW
+        ),
+        "force": Param(
+            False,
+            type="boolean",
+            title="Redo what is fresh",
+            description_md="Also images whose results are up to date. Results are replaced, never doubled.",
+            section=HOW,
+        ),
+    }
+
+
+def manifest_params() -> dict[str, Param]:
+    """The form of the manifest DAG."""
+    return {
+        "names": _choice(
+            "Manifests",
+            "Manifests to build, by their name in the catalog. **Empty: all with `on_new_annotations: true`.**",
+            sorted(catalog_or_nothing().manifests),
+            WHAT,
+        )
+    }
+
+
+def _choice(title: str, text: str, examples: Sequence[str], section: str, *, default: Sequence[str] = ()) -> Param:
+    """A list of names: picked from ``examples`` or typed; without any, one per line."""
+    form: dict[str, Any] = {"title": title, "description_md": text, "section": section}
+    if examples:
+        form["examples"] = list(examples)
+    return Param(list(default), type=["null", "array"], items={"type": "string"}, **form)
