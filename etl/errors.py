@@ -59,3 +59,7 @@ class RetryableError(GroundlakeError):
     """The place failed (disk, memory, network, store, a signal): nothing was half written, try again."""
 
     exit_code = EXIT_RETRY
+
+
+class StoppedError(RetryableError):
+    """The process was told to stop (SIGTERM): nothing more may be begun, what is finished stays."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from etl.errors import GroundlakeError, RetryableError
+from etl.errors import GroundlakeError, RetryableError, StoppedError
 from etl.settings import Catalog, Settings, find_project, load_catalog, load_settings, resolve_lake_uri
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def open_context(lake_uri: str | None) -> Context:
 
 
 def _terminated(signum: int, _: FrameType | None) -> NoReturn:
-    raise RetryableError(f"stopped by {signal.Signals(signum).name}", remedy="run it again: it resumes where it was")
+    raise StoppedError(f"stopped by {signal.Signals(signum).name}", remedy="run it again: it resumes where it was")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Which images lack a fresh outcome, and the request that groups their shards.
+"""Requests: what was asked for, and the groups of shards that one pod works on per stage.
 
-An outcome is stale when its ``input_digest`` differs from the ``value_digest`` of its upstream: a join of two columns.
+A request is fixed by whoever asks first and kept below ``units/requests/``, so every retry and twin reads the same.
 """
 
 from __future__ import annotations
@@ -9,20 +9,31 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from etl.errors import DataError, UnknownNameError
 from etl.lake import Lake, Snapshot
 from etl.lake.ids import digest
 from etl.models.store import ModelStore
-from etl.settings import Catalog, Source
+from etl.settings import Catalog
 from etl.settings.catalog import STAGES
-from etl.stages.annotators import Annotator, annotator_of
-from etl.stages.registry import stage_class
+from etl.stages.staleness import MAX_TRIES, annotator_chain, order_items, stage_chain
 
-MAX_TRIES = 3
+__all__ = [
+    "MAX_TRIES",
+    "Group",
+    "Request",
+    "annotator_chain",
+    "check_group",
+    "order_items",
+    "plan_groups",
+    "plan_request",
+    "read_request",
+    "request_key",
+    "select_shards",
+]
+
 GROUP_SECONDS = 20 * 60
-MAX_GROUPS = 1000
+MAX_GROUPS = 1000  # Airflow maps at most 1024 tasks
 
 
 @dataclass(frozen=True)
@@ -95,99 +106,76 @@ def plan_request(
     """
     key = request_key(name)
     if lake.store.stat(_place(key)) is None:
-        chosen = _stages(stages)
-        groups: list[Group] = []
-        snapshot = Snapshot.take(lake)
-        for source, members in _members(snapshot, sources, shards).items():
-            names = _models(catalog, source, models or {})
-            stale = members if force else _stale_shards(lake, catalog, snapshot, members, chosen, names)
-            size = 1 if shards else _group_size(snapshot, source)
-            groups += [Group(source, tuple(stale[i : i + size]), names) for i in range(0, len(stale), size)]
-        request = Request(key, name, datetime.now(UTC).isoformat(), chosen, force, tuple(groups[:MAX_GROUPS]))
+        groups = plan_groups(lake, catalog, sources=sources, shards=shards, stages=stages, models=models, force=force)
+        request = Request(key, name, datetime.now(UTC).isoformat(), ordered_stages(stages), force, tuple(groups))
         lake.store.put_if_absent(_place(key), json.dumps(asdict(request)).encode())
     return read_request(lake, key)
 
 
-def order_items(
-    snapshot: Snapshot, shards: Sequence[str], chain: Sequence[Annotator], *, force: bool
-) -> list[dict[str, Any]]:
-    """The images of ``shards`` that need the last annotator of ``chain``, as items of a work order.
-
-    Args:
-        snapshot: What is in the lake.
-        shards: Shards whose canonical images are considered.
-        chain: The annotators from the stage that reads pixels only down to the one to run.
-        force: Also images whose outcome is fresh.
-
-    Returns:
-        Mappings with the image, where its bytes are, ``input_digest``, and per upstream stage its visible unit,
-        status and reason. An image whose upstream has no outcome yet is not among them.
-    """
-    *upstream, last = chain
-    joins, columns, parameters = "", "", []
-    for number, annotator in enumerate(upstream):
-        joins += f" join all_outcomes u{number} on u{number}.image_id = i.image_id and u{number}.annotator_id = ?"
-        columns += f", '{annotator.entry.stage}': u{number}.unit"
-        parameters.append(annotator.annotator_id)
-    nearest = f"u{len(upstream) - 1}" if upstream else None
-    given = f"{nearest}.value_digest" if nearest else "i.image_id"
-    status = f"{nearest}.status" if nearest else "'ok'"
-    reason = f"{nearest}.reason" if nearest else "null"
-    query = f"""
-        with tries as (
-            select image_id, input_digest, count(*) as n from raw.outcomes
-            where annotator_id = ? and status = 'failed' group by all)
-        select i.image_id, i.shard_id, i.tar, i."offset", i.length, i.width, i.height,
-            {given} as input_digest, {status} as upstream_status, {reason} as upstream_reason,
-            to_json({{'': ''{columns}}}) as units
-        from images i {joins}
-        left join all_outcomes o on o.image_id = i.image_id and o.annotator_id = ?
-        left join tries t on t.image_id = i.image_id and t.input_digest = {given}
-        where i.shard_id in (select unnest(?::varchar[]))
-            and (? or o.image_id is null or o.input_digest <> {given}
-                or (o.status = 'failed' and o.retryable and coalesce(t.n, 0) < {MAX_TRIES}))
-        order by i.width, i.height, i.image_id"""  # noqa: S608 - stage names and aliases of ours only
-    bound = [last.annotator_id, *parameters, last.annotator_id, list(shards), force]
-    with snapshot.connect() as connection:
-        rows: list[dict[str, Any]] = connection.execute(query, bound).to_arrow_table().to_pylist()
-    for row in rows:
-        row["units"] = {k: v for k, v in json.loads(row["units"]).items() if k}
-    return rows
+def plan_groups(
+    lake: Lake,
+    catalog: Catalog,
+    *,
+    sources: Sequence[str] = (),
+    shards: Sequence[str] = (),
+    stages: Sequence[str] = STAGES,
+    models: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> list[Group]:
+    """The groups a new request would have; writes nothing. Arguments and errors are those of ``plan_request``."""
+    chosen = ordered_stages(stages)
+    ordered_stages(tuple(models or {}))
+    snapshot = Snapshot.take(lake)
+    stale: list[tuple[str, list[str], dict[str, str], int]] = []
+    for source, members in select_shards(snapshot, sources, shards).items():
+        names = model_names(catalog, source, chosen, models or {})
+        wanted = members if force else _stale_shards(lake, catalog, snapshot, source, members, chosen, names)
+        stale.append((source, wanted, names, 1 if shards else _group_size(snapshot, source)))
+    scale = 1
+    while sum(-(-len(wanted) // (size * scale)) for _, wanted, _, size in stale) > max(MAX_GROUPS, len(stale)):
+        scale *= 2  # longer groups rather than shards left out
+    return [
+        Group(source, tuple(wanted[start : start + size * scale]), names)
+        for source, wanted, names, size in stale
+        for start in range(0, len(wanted), size * scale)
+    ]
 
 
-def annotator_chain(catalog: Catalog, models: ModelStore, stage: str, names: Mapping[str, str]) -> list[Annotator]:
-    """The annotators from the first stage down to ``stage``; empty while weights of an upstream are missing."""
-    chain: list[Annotator] = []
-    step: str | None = stage
-    while step is not None:
-        cls = stage_class(step)
-        annotator = annotator_of(cls, catalog.model(step, names[step]), models)
-        if annotator is None:
-            return []
-        chain.insert(0, annotator)
-        step = cls.upstream
-    return chain
-
-
-def _place(key: str) -> str:
-    return f"units/requests/{key}.json"
-
-
-def _stages(stages: Sequence[str]) -> tuple[str, ...]:
+def ordered_stages(stages: Sequence[str]) -> tuple[str, ...]:
+    """The stages in the order they run in; raises UnknownNameError."""
     for stage in stages:
         if stage not in STAGES:
             raise UnknownNameError("stage", stage, list(STAGES))
     return tuple(stage for stage in STAGES if stage in stages)
 
 
-def _models(catalog: Catalog, source: str, models: Mapping[str, str]) -> dict[str, str]:
-    of_source: Source | None = catalog.sources.get(source)
-    preferred = dict(of_source.models) if of_source else {}
-    return {stage: catalog.model(stage, models.get(stage) or preferred.get(stage)).name for stage in STAGES}  # type: ignore[call-overload]
+def model_names(catalog: Catalog, source: str, stages: Sequence[str], models: Mapping[str, str]) -> dict[str, str]:
+    """The model of every stage in ``stages`` and of all that are upstream of them: named, the source's, or default.
+
+    Raises:
+        UnknownNameError: A stage has no model of that name.
+    """
+    of_source = catalog.sources.get(source)
+    preferred = {str(stage): name for stage, name in of_source.models.items()} if of_source else {}
+    needed = {step for stage in stages for step in stage_chain(stage)} | set(models)
+    return {
+        stage: catalog.model(stage, models.get(stage) or preferred.get(stage)).name
+        for stage in STAGES
+        if stage in needed
+    }
 
 
-def _members(snapshot: Snapshot, sources: Sequence[str], shards: Sequence[str]) -> dict[str, list[str]]:
-    """Shards with images per source, in planning order."""
+def select_shards(snapshot: Snapshot, sources: Sequence[str] = (), shards: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Shards with images per source, in planning order.
+
+    Args:
+        snapshot: What is in the lake.
+        sources: Only these; empty means all.
+        shards: Only these (ids or unique beginnings of ids); empty means all.
+
+    Raises:
+        UnknownNameError: A source was never ingested; no shard, or more than one, of the sources begins like that.
+    """
     with snapshot.connect() as connection:
         found = connection.sql(
             "select source, shard_id from images group by all order by source, min(planned_at), shard_id"
@@ -196,12 +184,24 @@ def _members(snapshot: Snapshot, sources: Sequence[str], shards: Sequence[str]) 
     for source in sources:
         if source not in known:
             raise UnknownNameError("source", source, sorted(known), remedy="ingest it first: groundlake ingest run")
-    wanted = [_full_shard(short, [shard for _, shard in found]) for short in shards]
+    candidates = [(source, shard) for source, shard in found if not sources or source in sources]
+    wanted = {_full_shard(short, [shard for _, shard in candidates]) for short in shards}
     members: dict[str, list[str]] = {}
-    for source, shard in found:
-        if (not sources or source in sources) and (not wanted or shard in wanted):
+    for source, shard in candidates:
+        if not shards or shard in wanted:
             members.setdefault(source, []).append(shard)
     return members
+
+
+def check_group(request: Request, number: int) -> Group:
+    """The group of a number; raises DataError when the request has no such group."""
+    if not 0 <= number < len(request.groups):
+        raise DataError(f"request {request.key} has {len(request.groups)} groups, there is no number {number}")
+    return request.groups[number]
+
+
+def _place(key: str) -> str:
+    return f"units/requests/{key}.json"
 
 
 def _full_shard(short: str, known: Sequence[str]) -> str:
@@ -216,18 +216,28 @@ def _stale_shards(
     lake: Lake,
     catalog: Catalog,
     snapshot: Snapshot,
+    source: str,
     members: Sequence[str],
     stages: Sequence[str],
     names: Mapping[str, str],
 ) -> list[str]:
     models = ModelStore(lake.store, lake.settings.scratch / "models")
+    promoted = _promoted_stages(snapshot, source)
     stale: set[str] = set()
     for stage in stages:
         chain = annotator_chain(catalog, models, stage, names)
-        if not chain:  # never ran here: this stage has everything to do
+        # Without weights the stage never ran here. Without a current annotator nothing of the source would show,
+        # however fresh its images are through another source: running the stage registers one.
+        if not chain or stage not in promoted:
             return list(members)
         stale |= {row["shard_id"] for row in order_items(snapshot, members, chain, force=False)}
     return [shard for shard in members if shard in stale]
+
+
+def _promoted_stages(snapshot: Snapshot, source: str) -> set[str]:
+    with snapshot.connect() as connection:
+        rows = connection.execute("select stage from current where source = ?", [source]).fetchall()
+    return {row[0] for row in rows}
 
 
 def _group_size(snapshot: Snapshot, source: str) -> int:
@@ -242,10 +252,3 @@ def _group_size(snapshot: Snapshot, source: str) -> int:
     if not rate or not images:
         return 1
     return max(1, int(GROUP_SECONDS * rate / images))
-
-
-def check_group(request: Request, number: int) -> Group:
-    """The group of a number; raises DataError when the request has no such group."""
-    if not 0 <= number < len(request.groups):
-        raise DataError(f"request {request.key} has {len(request.groups)} groups, there is no number {number}")
-    return request.groups[number]

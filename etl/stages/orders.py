@@ -1,0 +1,171 @@
+"""One work order from its first unfinished slice to its commit."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from etl.lake import Lake
+from etl.lake.orders import Order, commit_order, finish_slice, read_slice
+from etl.stages.batches import Engine
+from etl.stages.outcomes import Header, slice_tables
+from etl.stages.pictures import TarReader
+from etl.stages.progress import Progress
+from etl.stages.scratch import scratch_folder
+from etl.stages.slices import Item, SliceWorker
+from etl.stages.summary import CountError, add_counts, by_status
+from etl.stages.upstream import Maker, read_upstream
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OrderReport:
+    """What became of an order: counts over all tries, and what this try did."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    worked: int = 0
+    decode_wait_seconds: float = 0.0
+
+
+class OrderWorker:
+    """Works orders one after another with one engine.
+
+    Args:
+        lake: The lake.
+        engine: The stage with its networks.
+        makers: The upstream tables that the stage reads.
+    """
+
+    def __init__(self, lake: Lake, engine: Engine, makers: Sequence[Maker]) -> None:
+        self._lake, self._engine, self._makers = lake, engine, makers
+
+    def work(self, order: Order, watch: Callable[[Progress], None], where: Progress) -> OrderReport:
+        """Finish the slices that have no record, commit the order, and note the try in ``runs``.
+
+        Args:
+            order: The order.
+            watch: Told about every batch and slice.
+            where: Stage, shard and the shard's number for ``watch``.
+
+        Raises:
+            GroundlakeError: Something stopped the order; its finished slices stay for the next try.
+        """
+        start, network = time.monotonic(), self._engine.network_seconds
+        began = datetime.now(UTC)
+        _check_unique(order)
+        todo = [number for number, _ in order.slices() if read_slice(self._lake, order.key, number) is None]
+        tries, wait = self._finish(order, set(todo), _Tick(order, watch, where))
+        records = commit_order(self._lake, order, last="outcomes")
+        counts = add_counts(record.counts for record in records)
+        _check_sum(order, counts, len(order.items))
+        worked = add_counts(tries)
+        if tries:
+            self._note(order, worked, began, time.monotonic() - start, self._engine.network_seconds - network, wait)
+        return OrderReport(counts, sum(worked.values()), wait)
+
+    def _finish(self, order: Order, todo: set[int], tick: _Tick) -> tuple[list[Mapping[str, int]], float]:
+        tries: list[Mapping[str, int]] = []
+        with scratch_folder(self._lake.settings.scratch) as folder:
+            items = [item for number, part in order.slices() if number in todo for item in part]
+            reader = TarReader(self._lake.store, items, folder)
+            if items and self._engine.stage.needs_pixels:
+                reader.prepare()
+            worker = SliceWorker(self._engine, reader, self._lake.settings.decode_threads, tick)
+            for number, part in order.slices():
+                if number not in todo or read_slice(self._lake, order.key, number) is not None:  # or a twin's by now
+                    tick.slice_known(number, len(part))
+                    continue
+                counts = self._slice(order, worker, number, part)
+                tries.append(counts)
+                tick.slice_finished(number, counts)
+        return tries, worker.decode_wait_seconds
+
+    def _slice(self, order: Order, worker: SliceWorker, number: int, items: Sequence[Item]) -> Mapping[str, int]:
+        upstream = read_upstream(self._lake, items, self._makers)
+        answers = worker.answer(items, upstream)
+        header = Header(
+            stage=order.header["stage"],
+            annotator_id=order.header["annotator_id"],
+            unit=order.key,
+            requested_at=datetime.fromisoformat(order.header["requested_at"]),
+        )
+        tables, counts = slice_tables(header, answers)
+        _check_sum(order, counts, len(items))
+        finish_slice(self._lake, order.key, number, tables, counts)
+        return counts
+
+    def _note(
+        self, order: Order, worked: Mapping[str, int], began: datetime, seconds: float, network: float, wait: float
+    ) -> None:
+        row = {
+            "run_id": uuid.uuid4().hex,
+            "request": order.header["request"],
+            "unit": order.key,
+            "stage": order.header["stage"],
+            "annotator_id": order.header["annotator_id"],
+            "host": socket.gethostname(),
+            "device": self._engine.device,
+            "started_at": began,
+            "seconds": seconds,
+            "network_seconds": network,
+            "decode_wait_seconds": wait,
+            "images": sum(worked.values()),
+            **{status: by_status(worked, status) for status in ("ok", "empty", "failed")},
+        }
+        self._lake.append("runs", [row], row["run_id"])
+
+
+class _Tick:
+    """Counts the images of an order and tells the watcher."""
+
+    def __init__(self, order: Order, watch: Callable[[Progress], None], where: Progress) -> None:
+        self._watch, self._where = watch, where
+        self._slices = -(-len(order.items) // order.slice_size)
+        self._total, self._done, self._number = len(order.items), 0, 0
+        self._start = time.monotonic()
+
+    def __call__(self, images: int) -> None:
+        self._done += images
+        self._tell({}, 0.0)
+
+    def slice_known(self, number: int, images: int) -> None:
+        """A slice that an earlier try, or a twin, has finished."""
+        self._number = number + 1
+        self(images)
+
+    def slice_finished(self, number: int, counts: Mapping[str, int]) -> None:
+        """A slice that this try has finished."""
+        self._number = number
+        now = time.monotonic()
+        self._tell(counts, sum(counts.values()) / max(now - self._start, 1e-6))
+        self._start, self._number = now, number + 1
+
+    def _tell(self, counts: Mapping[str, int], rate: float) -> None:
+        self._watch(
+            replace(
+                self._where,
+                slice=self._number,
+                slices=self._slices,
+                done=self._done,
+                total=self._total,
+                counts=counts,
+                images_per_second=rate,
+            )
+        )
+
+
+def _check_unique(order: Order) -> None:
+    distinct = len({item["image_id"] for item in order.items})
+    if distinct != len(order.items):
+        raise CountError(f"order {order.key} lists {len(order.items)} items of {distinct} images")
+
+
+def _check_sum(order: Order, counts: Mapping[str, int], images: int) -> None:
+    if sum(counts.values()) != images:
+        raise CountError(f"order {order.key}: {images} images, but outcomes {dict(counts)}")
