@@ -57,8 +57,13 @@ class Lake:
 
     @classmethod
     def create(cls, uri: str, settings: Settings) -> Lake:
-        """Make the lake at ``uri``, with all tables empty; does nothing to one that exists."""
+        """Make the lake at ``uri``, with all tables empty; does nothing to one that exists.
+
+        Raises:
+            ConfigurationError: The place cannot hold a lake: it lacks conditional writes.
+        """
         lake = cls(open_store(uri), settings)
+        lake.store.probe()
         for table in TABLES.values():
             DeltaTable.create(
                 lake.table_uri(table.name),

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from etl.errors import DataError
 from etl.lake.lake import Lake
-from etl.lake.parts import Part, add_action, write_part
+from etl.lake.parts import Part, add_action, table_key, write_part
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,13 @@ def finish_slice(
     """
     parts = [write_part(lake.store, name, rows, key, f"{number:05d}") for name, rows in tables.items() if rows.num_rows]
     content = {"parts": [part.to_json() for part in parts], "counts": dict(counts)}
-    if not lake.store.put_if_absent(_slice_key(key, number), json.dumps(content).encode()):
-        for part in parts:  # a twin won the slice: ours were never named
-            lake.store.delete(f"tables/{part.table}/{part.path}")
+    lake.store.put_if_absent(_slice_key(key, number), json.dumps(content).encode())
     record = read_slice(lake, key, number)
     if record is None:
         raise DataError(f"slice {number} of order {key} vanished from {lake.uri}")
+    for part in parts:  # a twin won the slice: ours were never named
+        if part not in record.parts:
+            lake.store.delete(f"{table_key(part.table)}/{part.path}")
     return record
 
 

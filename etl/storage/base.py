@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl.errors import DataError, RetryableError
+from etl.errors import ConfigurationError, DataError, RetryableError
 
 
 class StorageError(RetryableError):
@@ -52,7 +54,7 @@ class Store(ABC):
 
     @abstractmethod
     def download(self, key: str, path: Path) -> None:
-        """Copy an object to a local file; raises NotFoundError."""
+        """Copy an object to a local file, which appears whole; raises NotFoundError."""
 
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
@@ -60,7 +62,11 @@ class Store(ABC):
 
     @abstractmethod
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write an object unless there is one; returns whether it was written. Of two racing writers one wins."""
+        """Write an object unless there is one; returns whether it was written. Of two racing writers one wins.
+
+        Raises:
+            ConfigurationError: The place has no means for it (a file system without hard links).
+        """
 
     @abstractmethod
     def publish_file(self, path: Path, key: str) -> None:
@@ -81,6 +87,26 @@ class Store(ABC):
     @abstractmethod
     def delta_options(self) -> dict[str, str] | None:
         """The ``storage_options`` with which delta-rs reaches the same place."""
+
+    def probe(self) -> None:
+        """Find out whether ``put_if_absent`` keeps its word here: without it, twins would overwrite each other.
+
+        Raises:
+            ConfigurationError: It does not.
+            StorageError: The place cannot be written at all.
+        """
+        key = f"probe-{uuid.uuid4().hex}"
+        try:
+            answers = self.put_if_absent(key, b"first"), self.put_if_absent(key, b"second")
+            kept = self.read(key)
+        finally:
+            with contextlib.suppress(StorageError):  # the probe's own error says more
+                self.delete(key)
+        if answers != (True, False) or kept != b"first":
+            raise ConfigurationError(
+                f"{self.uri} does not honour conditional writes: a second write of one key replaced the first",
+                remedy="choose a store whose PUT honours If-None-Match (S3 does), or a local folder",
+            )
 
     def join(self, key: str) -> str:
         """The full uri of a key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -50,16 +51,21 @@ class LocalStore(Store):
         return data
 
     def download(self, key: str, path: Path) -> None:
+        temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         with self._errors("download", key):
-            shutil.copyfile(self.path(key), path)
+            try:
+                shutil.copyfile(self.path(key), temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def put(self, key: str, data: bytes) -> None:
         self._write(key, lambda temporary: temporary.write_bytes(data), os.replace)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         try:
-            self._write(key, lambda temporary: temporary.write_bytes(data), os.link)
-        except FileExistsError:
+            self._write(key, lambda temporary: temporary.write_bytes(data), _link)
+        except _ExistsAlreadyError:
             return False
         return True
 
@@ -67,24 +73,25 @@ class LocalStore(Store):
         self._write(key, lambda temporary: shutil.copyfile(path, temporary), os.replace)
 
     def stat(self, key: str) -> ObjectInfo | None:
-        try:
-            found = self.path(key).stat()
-        except FileNotFoundError:
-            return None
-        return ObjectInfo(key, found.st_size, found.st_mtime)
+        path = self.path(key)
+        with self._errors("look up", key):
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return None if path.is_dir() else ObjectInfo(key, found.st_size, found.st_mtime)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         start = self.path(prefix) if prefix.endswith("/") or not prefix else self.path(prefix).parent
         files = (Path(folder) / name for folder, _, names in os.walk(start) for name in names)
-        for path in sorted(files):
-            key = path.relative_to(self.root).as_posix()
-            if key.startswith(prefix) and not path.name.startswith(TEMPORARY):
-                found = self.stat(key)
-                if found is not None:  # else deleted since the walk
-                    yield found
+        keys = (path.relative_to(self.root).as_posix() for path in files if not path.name.startswith(TEMPORARY))
+        for key in sorted(key for key in keys if key.startswith(prefix)):
+            found = self.stat(key)
+            if found is not None:  # else deleted since the walk
+                yield found
 
     def delete(self, key: str) -> None:
-        with self._errors("delete", key), contextlib.suppress(FileNotFoundError):
+        with self._errors("delete", key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.path(key).unlink()
 
     def delta_options(self) -> dict[str, str] | None:
@@ -107,12 +114,28 @@ class LocalStore(Store):
     def _errors(self, operation: str, key: str) -> Iterator[None]:
         try:
             yield
-        except FileExistsError:
-            raise
-        except FileNotFoundError as error:
-            raise NotFoundError(self.uri, key) from error
         except OSError as error:
+            if operation in ("read", "download") and not self.path(key).is_file():
+                raise NotFoundError(self.uri, key) from error
             raise StorageError(operation, key, error, remedy=_remedy(error, self.uri)) from error
+
+
+class _ExistsAlreadyError(Exception):
+    """The key of a conditional write is taken."""
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise _ExistsAlreadyError from error
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        raise ConfigurationError(
+            f"the file system of {path.parent} has no hard links, without which no write is atomic ({error.strerror})",
+            remedy="choose a folder on another file system (not FAT, exFAT or some network drives)",
+        ) from error
 
 
 def _sync(path: Path) -> None:
@@ -124,12 +147,10 @@ def _sync(path: Path) -> None:
 
 
 def _remedy(error: OSError, uri: str) -> str:
-    import errno
-
     return {
         errno.ENOSPC: f"free space on the disk of {uri}, then run the command again: what is written stays",
         errno.EDQUOT: f"raise the disk quota of {uri}, then run the command again",
         errno.EROFS: f"{uri} is read-only: mount it writable, or choose another lake",
         errno.EACCES: f"give this user write access to {uri}",
-        errno.EPERM: f"{uri} lacks hard links or write access: choose a file system with hard links (not FAT or exFAT)",
+        errno.EPERM: f"give this user write access to {uri}",
     }.get(error.errno or 0, "mend the cause and run the command again: what is written stays")
