@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from etl import __version__
+from etl.cli import demo
 from etl.cli.common import errors_end_the_process
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ Start in three commands, no Airflow needed:
     groundlake annotate run --source mine
 """,
 )
+app.add_typer(demo.app, name="demo")
 
 
 def _version(value: bool) -> None:

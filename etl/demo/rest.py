@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -74,7 +75,7 @@ class AirflowClient:
 
     def run(self, dag: str, run_id: str) -> Json:
         """A run: ``state`` is queued, running, success or failed."""
-        return self._get(f"/api/v2/dags/{dag}/dagRuns/{run_id}")
+        return self._get(_run(dag, run_id))
 
     def active_runs(self, dag: str) -> list[Json]:
         """The runs of a DAG that have not ended."""
@@ -82,7 +83,7 @@ class AirflowClient:
 
     def tasks(self, dag: str, run_id: str) -> list[Json]:
         """The task instances of a run, mapped ones included."""
-        path = f"/api/v2/dags/{dag}/dagRuns/{run_id}/taskInstances"
+        path = f"{_run(dag, run_id)}/taskInstances"
         found: list[Json] = []
         while page := self._list(f"{path}?limit=100&offset={len(found)}", "task_instances"):
             found += page
@@ -93,7 +94,7 @@ class AirflowClient:
     def log(self, task: Mapping[str, Any]) -> list[str]:
         """The lines a task instance logged in its last try."""
         path = (
-            f"/api/v2/dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}"
+            f"{_run(task['dag_id'], task['dag_run_id'])}/taskInstances/{task['task_id']}"
             f"/logs/{max(1, task['try_number'])}?map_index={task['map_index']}&full_content=true"
         )
         content: Sequence[Any] = self._get(path).get("content", [])
@@ -145,3 +146,7 @@ class AirflowClient:
             self._token = login.json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         return self._http.request(method, path, json=body, headers=headers)
+
+
+def _run(dag: str, run_id: str) -> str:
+    return f"/api/v2/dags/{dag}/dagRuns/{quote(run_id, safe='')}"

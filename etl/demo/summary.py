@@ -1,0 +1,147 @@
+"""What came out of a demo: counted in the lake, compared with what was served, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from etl.demo.pictures import SampleSource
+from etl.demo.prepare import MANIFESTS, Layout
+from etl.demo.report import Report
+from etl.errors import GroundlakeError
+from etl.lake import Lake, Snapshot
+from etl.settings.catalog import STAGES
+
+Work = tuple[str, dict[str, object]]
+
+_OUTCOMES = """
+    select stage, status, reason, count(*) from outcomes where source = ? group by all
+    order by case stage when 'tag' then 1 when 'ground' then 2 when 'caption' then 3 else 4 end, status desc, reason"""
+_UNTRAINED = """
+    select distinct c.stage from current c join annotators a using (annotator_id)
+    where c.source = ? and a.untrained order by all"""
+_WITHOUT_OUTCOME = """
+    select count(*) from images i cross join (select unnest(?::varchar[]) as stage) s
+    where i.source = ? and not exists (
+        select 1 from outcomes o where o.image_id = i.image_id and o.stage = s.stage)"""
+# Annotations have no source of their own: their image has.
+_ANNOTATIONS = """
+    with mine as (select image_id from images where source = ?)
+    select
+        (select sum(len(tags)) from tags semi join mine using (image_id)) as tags,
+        (select count(*) from instances semi join mine using (image_id)) as boxes,
+        (select count(*) from instances semi join mine using (image_id) where mask_area > 0) as masks,
+        (select count(*) from captions semi join mine using (image_id) where instance_id is null) as image_captions,
+        (select count(*) from captions semi join mine using (image_id) where instance_id is not null)
+            as instance_captions,
+        (select count(*) from embeddings) as text_embeddings"""
+_MANIFESTS = """
+    select name, format, n_images, n_annotations, path from manifests
+    qualify row_number() over (partition by name order by built_at desc) = 1 order by name"""
+
+
+class CountsDifferError(GroundlakeError):
+    """The lake does not hold what the picture server served."""
+
+
+def unfinished(lake: Lake, source: str) -> Work | None:
+    """The DAG to trigger, with its conf, for work that no new picture will start; None when all is done."""
+    with Snapshot.take(lake).connect() as connection:
+        missing = _value(connection.execute(_WITHOUT_OUTCOME, [list(STAGES), source]).fetchone())
+        built = {name for (name,) in connection.execute("select distinct name from manifests").fetchall()}
+    if missing:
+        return "annotate", {"sources": [source]}
+    names = sorted(set(MANIFESTS) - built)
+    return ("manifest", {"names": names}) if names else None
+
+
+def check_counts(lake: Lake, source: str, sample: SampleSource) -> None:
+    """Compare the settled urls with what the sample was made of.
+
+    Raises:
+        CountsDifferError: They differ, or an image has no outcome of a stage.
+    """
+    found = counts(lake, source)
+    expected = {name: number for name, number in sample.expected.items() if number}
+    if found != expected or sum(found.values()) != sample.n_urls:
+        wrong = [
+            f"{name}: served {expected.get(name, 0)}, in the lake {found.get(name, 0)}"
+            for name in sorted({*found, *expected})
+            if found.get(name) != expected.get(name)
+        ]
+        raise CountsDifferError(
+            f"of {sample.n_urls} urls the lake has {sum(found.values())}:\n  " + "\n  ".join(wrong),
+            remedy="a url that failed for a passing reason is tried again by: "
+            f"groundlake ingest run --source {source} --retry-failed",
+        )
+    left = unfinished(lake, source)
+    if left is not None:
+        raise CountsDifferError(
+            f"the DAG {left[0]} ended well and still has work for {left[1]}", remedy="'groundlake status' shows where"
+        )
+
+
+def counts(lake: Lake, source: str) -> dict[str, int]:
+    """The urls of a source by what became of them: ``ok``, ``duplicate``, or the class of the failure."""
+    from etl.ingest.counts import source_counts
+
+    found = source_counts(Snapshot.take(lake), source)
+    named = {"ok": found.ok, "duplicate": found.duplicate, **found.failed}
+    return {name: number for name, number in named.items() if number}
+
+
+def print_summary(lake: Lake, source: str, layout: Layout, report: Report) -> None:
+    """Print what the lake holds of a source, and draw its contact sheet."""
+    from etl.viewer.contact_sheet import contact_sheet
+
+    urls = counts(lake, source)
+    with Snapshot.take(lake).connect() as connection:
+        outcomes = connection.execute(_OUTCOMES, [source]).fetchall()
+        annotations = connection.execute(_ANNOTATIONS, [source]).to_arrow_table().to_pylist()[0]
+        manifests = connection.execute(_MANIFESTS).fetchall()
+        untrained = [stage for (stage,) in connection.execute(_UNTRAINED, [source]).fetchall()]
+    total = sum(urls.values())
+    _table(report, f"{total} urls served", ["became", "urls"], _by_size(urls))
+    stages = [(stage, _outcome(status, reason), number) for stage, status, reason, number in outcomes]
+    _table(report, f"{urls.get('ok', 0)} images", ["stage", "outcome", "images"], stages)
+    rows = [(name.replace("_", " "), number or 0) for name, number in annotations.items()]
+    _table(report, "Annotations", ["kind", "rows"], rows)
+    places = [(name, kind, images, notes, layout.lake / path) for name, kind, images, notes, path in manifests]
+    _table(report, "Manifests", ["name", "format", "images", "annotations", "folder"], places)
+    drawn = contact_sheet(lake, layout.contact_sheet, source=source)
+    report.line(f"Contact sheet of {drawn} pictures: {layout.contact_sheet}")
+    if untrained:
+        report.line(
+            f"ATTENTION: the annotators of {', '.join(untrained)} are UNTRAINED (random weights): "
+            "tags, boxes, masks and captions have the right form and mean nothing.",
+            "bold yellow",
+        )
+
+
+def _table(report: Report, title: str, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    content = [tuple(row) for row in rows]
+    for number, name in enumerate(columns):
+        numeric = bool(content) and isinstance(content[0][number], int)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not numeric)
+    for row in content:
+        table.add_row(*(str(value) for value in row))
+    report.console.print(table, markup=False)
+
+
+def _by_size(urls: Mapping[str, int]) -> list[tuple[str, int]]:
+    """ok, duplicate, then the failures, most frequent first."""
+    first = ("ok", "duplicate")
+    failed = sorted((item for item in urls.items() if item[0] not in first), key=lambda item: (-item[1], item[0]))
+    return [(name, urls.get(name, 0)) for name in first] + [(f"failed/{name}", number) for name, number in failed]
+
+
+def _outcome(status: str, reason: str | None) -> str:
+    return f"{status}/{reason}" if reason else str(status)
+
+
+def _value(row: tuple[Any, ...] | None) -> int:
+    return int(row[0]) if row else 0
