@@ -1,0 +1,63 @@
+"""CLIP's text tower, the encoder: one vector per text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import CLIPTextModel
+
+from etl.errors import ConfigurationError
+from etl.models.batches import model_batches
+from etl.models.folders import read_network, read_tokenizer
+
+
+class TextEncoder:
+    """CLIP's text tower ready for inference."""
+
+    def __init__(self, folder: Path, device: str, dtype: str, batch_size: int) -> None:
+        """Read a folder of weights.
+
+        Raises:
+            ConfigurationError: The folder is wrong or not whole, or the network would pool the wrong token.
+        """
+        self.tokenizer = read_tokenizer(folder)
+        self.network = read_network(CLIPTextModel, folder, "clip-text", device, dtype)
+        eos = self.network.config.eos_token_id
+        # With id 2 transformers pools the largest id instead, which is right for OpenAI's own vocabulary only.
+        pooled = len(self.tokenizer) - 1 if eos == 2 else eos
+        if self.tokenizer.eos_token_id != pooled:
+            raise ConfigurationError(
+                f"{folder}: the network pools token {pooled}, but texts end with {self.tokenizer.eos_token_id}",
+                remedy="set eos_token_id of config.json to the tokenizer's",
+            )
+        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+
+    @property
+    def width(self) -> int:
+        """Length of a vector."""
+        return int(self.network.config.hidden_size)
+
+    @torch.inference_mode()
+    def vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The hidden state of the end token before projection, not normalised: [texts, width].
+
+        A text longer than the network takes is cut, its end token kept.
+        """
+        rows = [np.empty((0, self.width), np.float32)]
+        for batch, count in model_batches(texts, self.batch_size, self.dtype):
+            tokens = self.tokenizer(
+                batch,
+                padding="max_length",  # never to the longest of the batch
+                truncation=True,
+                max_length=int(self.network.config.max_position_embeddings),
+                return_tensors="pt",
+            )
+            output = self.network(
+                input_ids=tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device)
+            )
+            rows.append(output.pooler_output[:count].float().cpu().numpy())
+        return np.concatenate(rows)

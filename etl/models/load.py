@@ -1,0 +1,47 @@
+"""From a catalog's network to a local folder of its weights."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from etl.errors import ConfigurationError
+from etl.models.folders import check_folder
+from etl.models.store import ModelStore, folder_digest
+from etl.models.untrained import build
+from etl.settings import Network
+
+
+def materialise(models: ModelStore, network: Network) -> Path:
+    """A checked local copy of the network's weights, added to the model store when they are not there yet.
+
+    ``untrained:<configuration>/<seed>`` is built once; of two builders one wins, so all tasks use the same weights.
+    ``file:<folder>`` is copied into the store once; afterwards the folder is needed no more.
+
+    Raises:
+        UnknownNameError: No such configuration.
+        ConfigurationError: The folder is missing, of another family, or has changed since it was added.
+        WeightsChangedError: A stored file is not the one that was added.
+    """
+    kind, _, text = network.weights.partition(":")
+    stored = models.weights_digest(network)
+    if kind == "file":
+        _add_folder(models, network, Path(text).expanduser(), stored)
+    elif stored is None:
+        configuration, _, seed = text.rpartition("/")
+        models.cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=models.cache) as folder:
+            build(network.family, configuration, int(seed), Path(folder))
+            models.add(network, Path(folder))
+    return models.fetch(network)
+
+
+def _add_folder(models: ModelStore, network: Network, folder: Path, stored: str | None) -> None:
+    if stored is None:
+        check_folder(folder, network.family)
+        models.add(network, folder)
+    elif folder.is_dir() and folder_digest(folder) != stored:
+        raise ConfigurationError(
+            f"{folder} has changed since it was added to the model store of {models.store.uri}",
+            remedy="give the new weights a folder of their own and name it in the catalog: results stay told apart",
+        )
