@@ -90,13 +90,13 @@ def run(root: Path, report: Report) -> None:
             left = [Run(dag, run["dag_run_id"]) for dag in CHAIN for run in running.airflow.client.active_runs(dag)]
             if left:
                 report.line(f"  going on with {len(left)} runs of an interrupted demo", "yellow")
-            followed = follower.follow([*left, _trigger(running, "ingest", {"sources": [SOURCE]})])
+            followed = follower.follow([*left, trigger(running, "ingest", {"sources": [SOURCE]})])
             # After a failed or killed run there may be work that no new picture will trigger.
             for _ in CHAIN:
                 work = unfinished(running.lake, SOURCE)
                 if work is not None:
                     report.line(f"  an earlier run left work for {work[0]}; triggering it", "yellow")
-                    followed += follower.follow([_trigger(running, *work)])
+                    followed += follower.follow([trigger(running, *work)])
         if len(followed) == 1:
             report.line(
                 "Everything is done already: no new urls, every image annotated, every manifest built.", "green"
@@ -129,7 +129,8 @@ def stop(root: Path, report: Report) -> None:
     stop_other(State(Layout(root.resolve()).folder), report)
 
 
-def _trigger(running: Demo, dag: str, conf: dict[str, object]) -> Run:
+def trigger(running: Demo, dag: str, conf: dict[str, object]) -> Run:
+    """Start a run of a DAG over REST, as a person would in the UI."""
     run_id = f"demo__{datetime.now(UTC).strftime('%Y-%m-%dT%H:%M:%S.%f')}"
     running.airflow.client.trigger(dag, conf, run_id)
     return Run(dag, run_id)
