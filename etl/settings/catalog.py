@@ -35,6 +35,7 @@ class Download(BaseModel):
     threads: int = Field(16, ge=1, le=256, description="Parallel requests of one shard")
     min_side: int = Field(16, ge=1, description="Shorter side in pixels below which a picture is too_small")
     max_pixels: int = Field(100_000_000, ge=1, description="Width x height above which a picture is too_large")
+    max_bytes: int = Field(50_000_000, ge=1, description="Length of an answer above which it is too_large")
     allow_private_addresses: bool = Field(
         False, description="Let downloads reach loopback and private networks; for tests and in-house mirrors"
     )
