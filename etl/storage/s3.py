@@ -7,13 +7,14 @@ roles). Objects appear whole: S3 shows an upload when it is finished, a multipar
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import posixpath
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -28,7 +29,7 @@ from etl.storage.base import NotFoundError, ObjectInfo, StorageError, Store
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-CONNECT_TIMEOUT, READ_TIMEOUT, TRIES = 5, 30, 4  # seconds, seconds, requests of one call that we repeat ourselves
+CONNECT_TIMEOUT, READ_TIMEOUT, TRIES = 5, 30, 4  # seconds, seconds, requests that we repeat ourselves
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4)
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError)
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
@@ -63,10 +64,7 @@ class S3Store(Store):
         self.uri = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         try:
-            self._session = boto3.Session()
-            self._client: S3Client = self._session.client("s3", config=_config(endpoint))
-            # botocore would repeat a conditional write by itself, meet its own object and report a lost race.
-            self._once: S3Client = self._session.client("s3", config=_config(endpoint, attempts=1))
+            self._client: S3Client = _session().client("s3", config=_config(endpoint))
         except (BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"cannot reach {uri}: {error}", remedy="correct the AWS_ settings") from error
 
@@ -88,36 +86,21 @@ class S3Store(Store):
             self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        unknown = False  # an earlier request may have been carried out although its answer never came
         for attempt in range(TRIES):
-            answer = self._put_once(key, data, last=attempt + 1 == TRIES)
-            if answer == "written":
-                return True
-            if answer == "present":
-                return unknown and self.read(key) == data
-            unknown = unknown or answer == "unknown"
+            with self._errors("write", key):
+                try:
+                    self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
+                except ClientError as error:
+                    if _code(error) in _CONDITION_FAILED:
+                        # botocore may have repeated a request that was carried out but never answered, and so have
+                        # met our own object: that is no lost race.
+                        return _repeated(error) and self.read(key) == data
+                    if _code(error) not in _CONFLICT or attempt + 1 == TRIES:
+                        raise
+                else:
+                    return True
             time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 - jitter, not a secret
         raise AssertionError("the last request answers or raises")
-
-    def _put_once(self, key: str, data: bytes, *, last: bool) -> Literal["written", "present", "conflict", "unknown"]:
-        """One conditional write; errors worth another request are answers unless it is the last."""
-        with self._errors("write", key):
-            try:
-                self._once.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
-            except ClientError as error:
-                if _code(error) in _CONDITION_FAILED:
-                    return "present"
-                again = _code(error) in _CONFLICT or _status(error) >= 500
-                if last or not again:
-                    raise
-                return "conflict" if _code(error) in _CONFLICT else "unknown"
-            except _NO_CREDENTIALS:
-                raise
-            except BotoCoreError:
-                if last:
-                    raise
-                return "unknown"
-        return "written"
 
     def publish_file(self, path: Path, key: str) -> None:
         with self._errors("write", key):
@@ -156,7 +139,7 @@ class S3Store(Store):
         if not (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
             options["AWS_ENDPOINT_URL"] = endpoint
             options["AWS_ALLOW_HTTP"] = str(endpoint.startswith("http://")).lower()
-        credentials = self._session.get_credentials()
+        credentials = _session().get_credentials()
         if credentials is not None:  # else delta-rs looks for a role by itself
             frozen = credentials.get_frozen_credentials()
             given = {
@@ -227,10 +210,13 @@ class S3Store(Store):
         return StorageError(operation, key, error, remedy="run the command again: what is written stays")
 
 
-def _config(endpoint: str | None, attempts: int | None = None) -> Config:
-    retries: dict[str, Any] = {"mode": "standard"}  # AWS_MAX_ATTEMPTS applies
-    if attempts is not None:
-        retries["total_max_attempts"] = attempts
+@functools.cache
+def _session() -> boto3.Session:
+    """One per process: it keeps the credentials fresh, and takes half a second to read what S3 is."""
+    return boto3.Session()
+
+
+def _config(endpoint: str | None) -> Config:
     options: dict[str, Any] = {}
     if endpoint:  # other servers seldom resolve bucket names as hosts, or know the newer checksums
         options = {
@@ -242,7 +228,7 @@ def _config(endpoint: str | None, attempts: int | None = None) -> Config:
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
         max_pool_connections=32,
-        retries=retries,  # type: ignore[arg-type]
+        retries={"mode": "standard"},  # AWS_MAX_ATTEMPTS says how many
         **options,
     )
 
@@ -251,5 +237,5 @@ def _code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+def _repeated(error: ClientError) -> bool:
+    return error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
