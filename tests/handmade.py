@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -107,7 +108,9 @@ class Handmade:
         self.ids += [image_id for image_id, _, _ in tar[1]]
         return shard
 
-    def annotate(self, shard: str, *pictures: Picture, embed: bool = True, untrained: bool = False, run: int = 0) -> None:
+    def annotate(
+        self, shard: str, *pictures: Picture, embed: bool = True, untrained: bool = False, run: int = 0
+    ) -> None:
         """Annotations of all four stages for the pictures of a shard, in the order they were added."""
         ids = self._ids_of(shard)
         source = self._source_of(shard)
@@ -240,3 +243,9 @@ def _instance(image_id: str, picture: Picture, number: int, thing: Thing) -> dic
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def copy_of(made: Handmade, lake: Lake) -> Handmade:
+    """The same rows and tars in another, empty lake: uris inside a lake are relative, so its folder is copied."""
+    shutil.copytree(made.lake.uri, lake.uri, dirs_exist_ok=True)
+    return Handmade(lake, list(made.ids), made.shards)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from handmade import Handmade, Picture, Thing, read_jsonl
+from handmade import Handmade, Picture, Thing, copy_of, read_jsonl
 
 from etl.errors import ConfigurationError, DataError, UnknownNameError
 from etl.lake import Lake
@@ -18,7 +18,7 @@ from etl.manifests.builder import BuiltManifest, build_manifest
 from etl.manifests.empty import EmptyManifestError
 from etl.manifests.files import UNFINISHED, unfinished_folder
 from etl.manifests.splits import Splitter
-from etl.settings import ManifestSpec
+from etl.settings import ManifestSpec, Settings
 from etl.settings.catalog import Split
 
 DOG = Thing("dog", (100, 80, 300, 400), "a brown dog on grass")
@@ -26,12 +26,19 @@ BOX = Thing("box", (320, 100, 600, 300), "a blue box")
 PICTURES = [Picture(things=[DOG, BOX], seed=1), Picture(things=[DOG], seed=2), Picture(seed=3)]
 
 
-@pytest.fixture
-def hand(lake: Lake) -> Handmade:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Handmade:
     """Three annotated pictures: two objects, one object, none."""
-    hand = Handmade(lake)
+    folder = tmp_path_factory.mktemp("made")
+    hand = Handmade(Lake.create(str(folder / "lake"), Settings(scratch=folder)))
     hand.annotate(hand.add(*PICTURES), *PICTURES)
     return hand
+
+
+@pytest.fixture
+def hand(made: Handmade, lake: Lake) -> Handmade:
+    """A lake of this test's own with those pictures."""
+    return copy_of(made, lake)
 
 
 def spec(sql: str = "select image_id from images", fmt: str = "jsonl", **more: object) -> ManifestSpec:
@@ -88,7 +95,10 @@ def test_the_lock_names_sql_table_versions_annotators_and_the_digest_of_every_fi
     lock = json.loads((built.folder / "manifest.lock.json").read_text())
     assert lock["spec"]["sql"] == "select image_id from images"
     assert lock["tables"]["images"] == hand.lake.table("images").version()
-    assert [(a["stage"], a["model"]) for a in lock["annotators"]][:2] == [("caption", "caption-model"), ("embed", "embed-model")]
+    assert [(a["stage"], a["model"]) for a in lock["annotators"]][:2] == [
+        ("caption", "caption-model"),
+        ("embed", "embed-model"),
+    ]
     listing = (built.folder / "files.sha256").read_bytes()
     assert lock["files"]["sha256"] == hashlib.sha256(listing).hexdigest()
     named = dict(reversed(line.split("  ")) for line in listing.decode().splitlines())
@@ -147,7 +157,11 @@ def test_instances_that_do_not_exist_are_counted(hand: Handmade) -> None:
 
 @pytest.mark.parametrize(
     ("option", "caption"),
-    [("source_first", "as found on the web"), ("generated", "a generated caption"), ("generated_first", "a generated caption")],
+    [
+        ("source_first", "as found on the web"),
+        ("generated", "a generated caption"),
+        ("generated_first", "a generated caption"),
+    ],
 )
 def test_the_option_chooses_the_caption_of_the_image(hand: Handmade, option: str, caption: str) -> None:
     built = build_manifest(hand.lake, spec(options={"image_caption": option}))
@@ -187,7 +201,9 @@ def test_a_lake_without_annotations_says_what_to_do(lake: Lake) -> None:
         ({"split": {"shares": {"../train": 1.0}}}, ConfigurationError),
     ],
 )
-def test_wrong_options_are_configuration_errors(hand: Handmade, more: dict[str, object], error: type[Exception]) -> None:
+def test_wrong_options_are_configuration_errors(
+    hand: Handmade, more: dict[str, object], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         build_manifest(hand.lake, spec(**more))
 
