@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from etl import __version__
-from etl.cli import demo
+from etl.cli import demo, ingest
 from etl.cli.common import errors_end_the_process
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ Start in three commands, no Airflow needed:
 """,
 )
 app.add_typer(demo.app, name="demo")
+app.add_typer(ingest.app, name="ingest")
 
 
 def _version(value: bool) -> None:

@@ -132,7 +132,7 @@ def draw(number: int) -> tuple[Image.Image, str]:
 
 def _gradient(size: tuple[int, int], top: tuple[int, ...], bottom: tuple[int, ...]) -> Image.Image:
     ramp = Image.linear_gradient("L").resize(size)
-    return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), ramp)  # type: ignore[arg-type]
+    return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), ramp)
 
 
 _Pen = Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], tuple[int, ...]], None]

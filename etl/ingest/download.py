@@ -105,7 +105,7 @@ def _job(count: int, settings: Download, folder: Path) -> Job:
 
 
 def _run(job: Job, job_file: Path, log: int, progress: Progress) -> int:
-    environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(  # noqa: S603 - our own module and interpreter
         [sys.executable, "-m", "etl.ingest.worker", str(job_file)],
         stdin=subprocess.DEVNULL,
