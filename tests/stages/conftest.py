@@ -1,0 +1,30 @@
+"""Makes ``tests/handmade.py`` and ``tests/fake_stages.py`` importable: the test folders are no packages."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from etl.lake import Lake  # noqa: E402
+
+
+@pytest.fixture
+def hand(lake: Lake):
+    """Writes pictures into the lake."""
+    from handmade import Handmade
+
+    return Handmade(lake)
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch):
+    """The fake stages instead of the real ones; see ``tests/fake_stages.py``."""
+    import fake_stages
+
+    fake_stages.install(monkeypatch)
+    for seen in (fake_stages.FakeTag.loads, fake_stages.FakeTag.seen, fake_stages.FakeTag.pixels):
+        seen.clear()
+    fake_stages.FakeGround.seen.clear()
+    return fake_stages
