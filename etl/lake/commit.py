@@ -53,7 +53,7 @@ def commit(
         ConfigurationError: The table has another schema or protocol than this groundlake.
         CommitTimeoutError: The deadline passed.
     """
-    start, attempt, last = time.monotonic(), 0, None
+    start, attempt, last, late = time.monotonic(), 0, None, False
     while True:
         try:
             table = open_table()
@@ -62,24 +62,24 @@ def commit(
                 raise FencedError(f"unit {key} was fenced", remedy="nothing: the next plan takes its images again")
             if version is not None:
                 return int(table.version())  # ours, a twin's, or an earlier life's
-            if attempt and time.monotonic() - start > deadline:
+            if late:
                 break
             table.create_write_transaction(
                 list(actions),
                 "append",
                 table.schema(),
                 commit_properties=CommitProperties(app_transactions=[Transaction(key, COMMITTED)]),
-            )
-            attempt += 1  # then verify by going round again
+            )  # then verify by going round again
         except _FINAL as error:
             raise ConfigurationError(
                 f"unit {key} does not fit the table: {error}", remedy="use one version of groundlake on this lake"
             ) from error
         except (delta.DeltaError, OSError) as error:  # conflict, 412, time-out, disk full: unknown, look again
             last, attempt = error, attempt + 1
-            if time.monotonic() - start > deadline:
+            if late:
                 break
             sleep(random.uniform(0, min(5.0, 0.05 * 2 ** min(attempt, 7))))  # noqa: S311 - jitter, not a secret
+        late = time.monotonic() - start > deadline  # then one more look, but no more writing
     raise CommitTimeoutError(
         f"unit {key} was not committed within {deadline:.0f} s: {last}", remedy="run the command again: it resumes"
     ) from last
