@@ -7,7 +7,8 @@ new pictures. **verdict** decides the colour of the run.
 - **When**: every night at 02:00 UTC, every source of the catalog with `nightly: true`; or by hand.
 - **By hand**: *Trigger* and choose sources. A new source is one file in `catalog/sources/`.
 - **One shard**: clear its `download` task in the grid. A finished shard does nothing, a broken one resumes.
-- **Again**: safe at any time. Settled urls are not fetched again; a killed download continues.
+- **Again**: safe at any time. Settled urls are not fetched again, unless *Retry what failed* is set and they failed
+  for a passing reason; a killed download is done by the next run.
 - **Red**: the log of `verdict` says why: a download that could not be done, an unreadable list, or a shard of which
   more urls failed than its source's `max_failed_share`. What worked is in the lake and went on to `annotate`.
 - **Green with pink tasks**: nothing was to do; the log of `plan` says so.
@@ -61,15 +62,16 @@ def ingest() -> None:
         publish(IMAGES, extra, outlet_events)
 
     @task(trigger_rule="all_done")
-    def verdict(references: Any, problems: Any) -> None:
+    def verdict(references: Any, ti: Any = None) -> None:
         place, references = open_place(), references or []
         counted = downloads_of_shards(place.lake, references)
         found = failed_tasks(states_of_run(get_current_context()), references)
-        found += [*(problems or []), *too_many_failed(place.catalog, counted)]
+        found += ti.xcom_pull(task_ids="plan", key="problems") or []
+        found += too_many_failed(place.catalog, counted)
         conclude(found, counted, "read the log of what failed, mend the cause, then clear the failed tasks of this run")
 
     planned = plan()
-    (shard.expand(reference=planned) >> settle(planned) >> verdict(planned, planned["problems"]))
+    shard.expand(reference=planned) >> settle(planned) >> verdict(planned)
 
 
 ingest()

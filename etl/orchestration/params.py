@@ -22,7 +22,14 @@ def ingest_params() -> dict[str, Param]:
             "Url lists to ingest, by their name in the catalog. **Empty: every source with `nightly: true`.**",
             names,
             WHAT,
-        )
+        ),
+        "retry_failed": Param(
+            False,
+            type="boolean",
+            title="Retry what failed",
+            description_md="Also urls whose last try failed for a passing reason: time-out, DNS, 429, 5xx.",
+            section=HOW,
+        ),
     }
 
 

@@ -33,7 +33,7 @@ class Planned:
 
 
 def plan_ingest_shards(place: Place, params: Mapping[str, Any], request: str) -> Planned:
-    """The shards to download. A source with an unreadable list holds up no other.
+    """The shards to download: open ones of earlier runs, then new ones. An unreadable list holds up no other source.
 
     Raises:
         UnknownNameError: A source that was asked for is not in the catalog.
@@ -44,8 +44,8 @@ def plan_ingest_shards(place: Place, params: Mapping[str, Any], request: str) ->
     problems: list[str] = []
     for source in _ingest_sources(place, params):
         try:
-            shards = plan_ingest(place.lake, source, request)
-        except DataError as error:
+            shards = plan_ingest(place.lake, source, request, retry_failed=bool(params.get("retry_failed")))
+        except (DataError, ConfigurationError) as error:
             problems.append(f"source {source.name}: {error}")
             log.error("source %s cannot be planned: %s", source.name, error)
             continue
