@@ -84,7 +84,7 @@ def run(root: Path, report: Report) -> None:
     """
     from etl.demo.summary import check_counts, print_summary, unfinished
 
-    with _hang_up(), demo(root, report) as running:
+    with _ended_by_signals(), demo(root, report) as running:
         follower = Follower(running.airflow, report)
         with report.phase("Running the pipeline"):
             left = [Run(dag, run["dag_run_id"]) for dag in CHAIN for run in running.airflow.client.active_runs(dag)]
@@ -109,7 +109,7 @@ def run(root: Path, report: Report) -> None:
 
 def ui(root: Path, report: Report) -> None:
     """Keep Airflow running until Ctrl-C, SIGTERM, or ``stop`` from another terminal."""
-    with _hang_up(), demo(root, report) as running:
+    with _ended_by_signals(), demo(root, report) as running:
         site = running.airflow.site
         report.line("")
         report.line(f"Airflow:  {site.address}", "bold green")
@@ -163,8 +163,8 @@ def _wait_until(ready: Callable[[], bool], server: Child, seconds: float = 30.0)
 
 
 @contextmanager
-def _hang_up() -> Iterator[None]:
-    """Let a closed terminal end the demo as SIGTERM does: by an error that stops everything."""
+def _ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and a closed terminal end the demo as SIGTERM does: by a typed error, after everything was stopped."""
 
     def hung_up(*_: object) -> NoReturn:
         raise RetryableError("the terminal was closed", remedy="run it again: it resumes where it was")
@@ -172,5 +172,7 @@ def _hang_up() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, hung_up)
     try:
         yield
+    except KeyboardInterrupt:
+        raise RetryableError("interrupted", remedy="run it again: it resumes where it was") from None
     finally:
         signal.signal(signal.SIGHUP, before)

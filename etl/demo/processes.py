@@ -89,19 +89,22 @@ def stop_all(refs: Iterable[ProcessRef], folder: Path, *, grace: float = 25.0) -
     """
     found = {ref.name: process for ref in refs if (process := ref.find())}
     family = _family(found.values(), folder)
-    if SCHEDULER in found:
-        _stop_scheduler(found[SCHEDULER], grace)
+    server = [found[API_SERVER]] if API_SERVER in found else []
     others = [process for name, process in found.items() if name not in (SCHEDULER, API_SERVER)]
-    for group in (others, [found[API_SERVER]] if API_SERVER in found else []):
-        _signal(group, signal.SIGTERM)
-        psutil.wait_procs(group, timeout=grace)
+    if SCHEDULER in found:
+        _signal([found[SCHEDULER]], signal.SIGTERM)
+    _signal(others, signal.SIGTERM)
+    if SCHEDULER in found:
+        _end_scheduler(found[SCHEDULER], grace)
+    psutil.wait_procs(others, timeout=grace)
+    _signal(server, signal.SIGTERM)  # last: tasks that end report to it
+    psutil.wait_procs(server, timeout=grace)
     _sweep({*family, *_family(found.values(), folder)}, grace)
     return list(found)
 
 
-def _stop_scheduler(scheduler: psutil.Process, grace: float) -> None:
-    """SIGTERM the scheduler, then the stages its tasks run, until it has ended."""
-    _signal([scheduler], signal.SIGTERM)
+def _end_scheduler(scheduler: psutil.Process, grace: float) -> None:
+    """Wait until a scheduler that was told to stop has ended, and tell the stages its tasks run."""
     told: set[psutil.Process] = set()
     begin = time.monotonic()
     with suppress(psutil.TimeoutExpired):

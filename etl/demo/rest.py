@@ -98,8 +98,7 @@ class AirflowClient:
             f"/logs/{max(1, task['try_number'])}?map_index={task['map_index']}&full_content=true"
         )
         content: Sequence[Any] = self._get(path).get("content", [])
-        lines = (line.get("event", "") if isinstance(line, dict) else str(line) for line in content)
-        return [line for line in lines if not line.startswith("::")]
+        return [line for each in content for line in _lines(each) if not line.startswith("::")]
 
     def asset_events(self, dag: str, run_id: str) -> list[Json]:
         """What a run published: ``asset_id`` and the ``created_dagruns`` it led to."""
@@ -146,6 +145,14 @@ class AirflowClient:
             self._token = login.json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
         return self._http.request(method, path, json=body, headers=headers)
+
+
+def _lines(entry: Any) -> list[str]:
+    """The text of a log entry, and of the exceptions it carries."""
+    if not isinstance(entry, dict):
+        return [str(entry)]
+    errors = [f"{each.get('exc_type')}: {each.get('exc_value')}" for each in entry.get("error_detail") or []]
+    return [*str(entry.get("event", "")).splitlines(), *(line for text in errors for line in text.splitlines())]
 
 
 def _run(dag: str, run_id: str) -> str:

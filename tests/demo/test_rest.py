@@ -82,3 +82,15 @@ def test_a_pool_that_exists_is_fine(connect: Connect) -> None:
 
 def test_health_of_a_server_that_does_not_answer_is_empty(connect: Connect) -> None:
     assert connect(FakeAirflow([httpx.ConnectError("not yet")])).health() == {}
+
+
+def test_a_log_gives_the_text_of_every_entry_and_of_its_exceptions_without_group_marks(connect: Connect) -> None:
+    entries = [
+        {"event": "::group::Log message source details"},
+        {"event": "groundlake stage run tag"},
+        {"event": "Task failed with exception", "error_detail": [{"exc_type": "StageBadData", "exc_value": "65"}]},
+    ]
+    fake = FakeAirflow([httpx.Response(200, json={"content": entries})])
+    task = {"dag_id": "annotate", "dag_run_id": "a+b", "task_id": "group.tag", "try_number": 2, "map_index": 1}
+    assert connect(fake).log(task) == ["groundlake stage run tag", "Task failed with exception", "StageBadData: 65"]
+    assert fake.asked[0].url.raw_path.startswith(b"/api/v2/dags/annotate/dagRuns/a%2Bb/taskInstances/group.tag/logs/2")
