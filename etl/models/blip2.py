@@ -12,8 +12,8 @@ from transformers import Blip2ForConditionalGeneration
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches
-from etl.models.folders import DTYPES, read_network, read_tokenizer
 from etl.models.pixels import Preprocessor
+from etl.models.reading import DTYPES, read_network, read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Caption:
 class Captioner:
     """BLIP-2 with a decoder-only language model, ready for inference."""
 
-    def __init__(self, folder: Path, device: str, dtype: str, batch_size: int) -> None:
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
         """Read a folder of weights.
 
         Raises:
@@ -41,15 +41,21 @@ class Captioner:
                 f"{folder}/config.json: image_token_index and a decoder-only language model are needed",
                 remedy="use a BLIP-2 checkpoint with OPT, saved by transformers 4.46 or later",
             )
-        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.device, self.dtype = device, dtype
 
     @torch.inference_mode()
     def captions(
-        self, pictures: Sequence[Image.Image], *, prompt: str = "", beams: int = 5, max_new_tokens: int = 30
+        self,
+        pictures: Sequence[Image.Image],
+        *,
+        batch_size: int,
+        prompt: str = "",
+        beams: int = 5,
+        max_new_tokens: int = 30,
     ) -> list[Caption]:
-        """One caption per picture; the prompt is not part of it."""
+        """One caption per picture, ``batch_size`` at a time; the prompt is not part of it."""
         results: list[Caption] = []
-        for batch, count in model_batches(pictures, self.batch_size, self.dtype):
+        for batch, count in model_batches(pictures, batch_size, self.dtype):
             results += self._generate(batch, self._prompt(prompt), beams, max_new_tokens)[:count]
         return results
 

@@ -12,13 +12,13 @@ from transformers import CLIPTextModel
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches
-from etl.models.folders import read_network, read_tokenizer
+from etl.models.reading import read_network, read_tokenizer
 
 
 class TextEncoder:
     """CLIP's text tower ready for inference."""
 
-    def __init__(self, folder: Path, device: str, dtype: str, batch_size: int) -> None:
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
         """Read a folder of weights.
 
         Raises:
@@ -34,7 +34,7 @@ class TextEncoder:
                 f"{folder}: the network pools token {pooled}, but texts end with {self.tokenizer.eos_token_id}",
                 remedy="set eos_token_id of config.json to the tokenizer's",
             )
-        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.device, self.dtype = device, dtype
 
     @property
     def width(self) -> int:
@@ -42,13 +42,13 @@ class TextEncoder:
         return int(self.network.config.hidden_size)
 
     @torch.inference_mode()
-    def vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def vectors(self, texts: Sequence[str], batch_size: int) -> npt.NDArray[np.float32]:
         """The hidden state of the end token before projection, not normalised: [texts, width].
 
         A text longer than the network takes is cut, its end token kept.
         """
         rows = [np.empty((0, self.width), np.float32)]
-        for batch, count in model_batches(texts, self.batch_size, self.dtype):
+        for batch, count in model_batches(texts, batch_size, self.dtype):
             tokens = self.tokenizer(
                 batch,
                 padding="max_length",  # never to the longest of the batch

@@ -1,4 +1,4 @@
-"""Folders of weights: what is checked before and after a network is read from one.
+"""Folders of weights: what must be in one. No import of torch here: a stage with nothing to do never pays for it.
 
 A folder holds ``config.json`` with the ``model_type`` of its family, ``*.safetensors``, and what the family's pre- and
 post-processing needs (``preprocessor_config.json``, a tokenizer). Pickles are never read.
@@ -11,11 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from transformers import AutoTokenizer
-from transformers.utils import logging as transformers_logging
-
 from etl.errors import ConfigurationError
 
 MODEL_TYPES = {
@@ -25,11 +20,6 @@ MODEL_TYPES = {
     "blip2": "blip-2",
     "clip-text": "clip_text_model",
 }
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-_logging: Any = transformers_logging
-_logging.disable_progress_bar()
-_logging.set_verbosity_error()  # what it would warn of (missing or surplus keys) is an error here
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -68,28 +58,6 @@ def check_folder(folder: Path, family: str) -> dict[str, Any]:
     return config
 
 
-def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str) -> Any:
-    """A transformers network read from ``folder``, every key of it, ready for inference on ``device``.
-
-    Raises:
-        ConfigurationError: The folder is wrong, or keys are missing, surplus or of another shape.
-    """
-    check_folder(folder, family)
-    try:
-        network, info = cls.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=DTYPES[dtype],
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, with the other keys
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ConfigurationError(f"the weights in {folder} cannot be read: {error}") from error
-    check_keys(folder, info)
-    return network.to(device).eval()
-
-
 def check_keys(folder: Path, info: Mapping[str, Any]) -> None:
     """Refuse what transformers would replace by random numbers or ignore; raises ConfigurationError."""
     for kind, text in (
@@ -104,11 +72,3 @@ def check_keys(folder: Path, info: Mapping[str, Any]) -> None:
                 f"the weights in {folder} {text} {len(keys)} keys: {listed}",
                 remedy="give the whole checkpoint of the network that config.json describes",
             )
-
-
-def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder of weights; raises ConfigurationError."""
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"the tokenizer in {folder} cannot be read: {error}") from error

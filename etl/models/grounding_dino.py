@@ -14,8 +14,8 @@ from transformers import GroundingDinoForObjectDetection
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches
-from etl.models.folders import DTYPES, read_network, read_tokenizer
 from etl.models.pixels import Preprocessor, shortest_edge_shape
+from etl.models.reading import DTYPES, read_network, read_tokenizer
 from etl.models.tokens import SPECIAL_IDS
 
 TEXT_BUCKET = 32  # prompts are padded to a multiple of this: to a length that depends on no other prompt
@@ -37,7 +37,7 @@ class Raw:
 class Detector:
     """GroundingDINO ready for inference."""
 
-    def __init__(self, folder: Path, device: str, dtype: str, batch_size: int) -> None:
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
         """Read a folder of weights.
 
         Raises:
@@ -47,7 +47,7 @@ class Detector:
         self.tokenizer = read_tokenizer(folder)
         check_special_ids(folder, self.tokenizer)
         self.network = read_network(GroundingDinoForObjectDetection, folder, "groundingdino", device, dtype)
-        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.device, self.dtype = device, dtype
 
     @property
     def max_text_len(self) -> int:
@@ -77,12 +77,13 @@ class Detector:
         return bool(sum(-(-across // s) * -(-down // s) for s in strides) >= config.num_queries)
 
     @torch.inference_mode()
-    def detect(self, pictures: Sequence[Image.Image], prompts: Sequence[Sequence[int]]) -> list[Raw]:
+    def detect(self, pictures: Sequence[Image.Image], prompts: Sequence[Sequence[int]], batch_size: int) -> list[Raw]:
         """Boxes and token probabilities, one result per picture and its prompt.
 
         Args:
             pictures: Pictures that have the same ``shape``: padding one to another's size would change its boxes.
             prompts: Token ids per picture, [CLS] and [SEP] included, at most ``max_text_len``.
+            batch_size: Pictures that go through the network at once.
         """
         results: dict[int, Raw] = {}
         buckets: dict[int, list[int]] = {}
@@ -90,7 +91,7 @@ class Detector:
             length = min(self.max_text_len, -(-len(prompt) // TEXT_BUCKET) * TEXT_BUCKET)
             buckets.setdefault(length, []).append(index)
         for length, members in sorted(buckets.items()):
-            for batch, count in model_batches(members, self.batch_size, self.dtype):
+            for batch, count in model_batches(members, batch_size, self.dtype):
                 raw = self._forward([pictures[i] for i in batch], [prompts[i] for i in batch], length)
                 results.update(zip(batch[:count], raw, strict=False))
         return [results[index] for index in range(len(prompts))]

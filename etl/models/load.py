@@ -8,7 +8,6 @@ from pathlib import Path
 from etl.errors import ConfigurationError
 from etl.models.folders import check_folder
 from etl.models.store import ModelStore, folder_digest
-from etl.models.untrained import build
 from etl.settings import Network
 
 
@@ -28,6 +27,8 @@ def materialise(models: ModelStore, network: Network) -> Path:
     if kind == "file":
         _add_folder(models, network, Path(text).expanduser(), stored)
     elif stored is None:
+        from etl.models.untrained import build  # imports every network: only whoever builds pays for it
+
         configuration, _, seed = text.rpartition("/")
         models.cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=models.cache) as folder:

@@ -20,9 +20,9 @@ from torch.nn import functional
 from transformers import SwinConfig, SwinModel
 
 from etl.errors import ConfigurationError
-from etl.models.batches import model_batches
-from etl.models.folders import DTYPES, check_folder, check_keys
+from etl.models.folders import check_folder, check_keys
 from etl.models.pixels import Preprocessor
+from etl.models.reading import DTYPES
 
 TAG_LIST, THRESHOLDS = "tag_list.txt", "tag_list_threshold.txt"
 SWIN = "visual_encoder."
@@ -120,7 +120,7 @@ class Tagger:
         thresholds: float32 [tags], from the list file.
     """
 
-    def __init__(self, folder: Path, device: str, dtype: str, batch_size: int) -> None:
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
         """Read a folder of weights.
 
         Raises:
@@ -134,18 +134,15 @@ class Tagger:
         swin, head = _networks(folder, config, len(self.tags), weights)
         self.swin: Any = swin.to(device, DTYPES[dtype]).eval()
         self.head = head.to(device, DTYPES[dtype]).eval()
-        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.device, self.dtype = device, dtype
 
     @torch.inference_mode()
     def scores(self, pictures: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """Sigmoid scores [pictures, tags]."""
-        rows = []
-        for batch, count in model_batches(pictures, self.batch_size, self.dtype):
-            pixels = self.preprocessor.square(batch).to(self.device, DTYPES[self.dtype])
-            seen = self.swin(pixels)
-            tokens = torch.cat([seen.pooler_output[:, None], seen.last_hidden_state], dim=1)
-            rows.append(torch.sigmoid(self.head(tokens).float())[:count].cpu().numpy())
-        return np.concatenate(rows)
+        """Sigmoid scores [pictures, tags] of one model batch."""
+        seen = self.swin(self.preprocessor.square(pictures).to(self.device, DTYPES[self.dtype]))
+        tokens = torch.cat([seen.pooler_output[:, None], seen.last_hidden_state], dim=1)
+        scores: npt.NDArray[np.float32] = torch.sigmoid(self.head(tokens).float()).cpu().numpy()
+        return scores
 
 
 def read_lines(folder: Path, name: str) -> list[str]:

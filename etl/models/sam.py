@@ -14,8 +14,8 @@ from torch.nn import functional
 from transformers import SamModel
 
 from etl.models.batches import model_batches
-from etl.models.folders import DTYPES, read_network
 from etl.models.pixels import Preprocessor, longest_edge_shape
+from etl.models.reading import DTYPES, read_network
 
 BOXES_PER_CALL = 64
 MASK_PIXELS_AT_ONCE = 2**26  # 256 MiB of float32 logits at the picture's size
@@ -49,7 +49,7 @@ class Segments:
 class Segmenter:
     """SAM ready for inference."""
 
-    def __init__(self, folder: Path, device: str, dtype: str, batch_size: int) -> None:
+    def __init__(self, folder: Path, device: str, dtype: str) -> None:
         """Read a folder of weights.
 
         Raises:
@@ -57,18 +57,21 @@ class Segmenter:
         """
         self.preprocessor = Preprocessor.read(folder, "longest_edge")
         self.network = read_network(SamModel, folder, "sam", device, dtype)
-        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.device, self.dtype = device, dtype
 
     @torch.inference_mode()
-    def segment(self, pictures: Sequence[Image.Image], boxes: Sequence[npt.NDArray[np.float32]]) -> list[Segments]:
+    def segment(
+        self, pictures: Sequence[Image.Image], boxes: Sequence[npt.NDArray[np.float32]], batch_size: int
+    ) -> list[Segments]:
         """One mask per box.
 
         Args:
             pictures: RGB pictures of any sizes.
             boxes: Per picture [boxes, 4], xyxy in its pixels; at least one.
+            batch_size: Pictures that are encoded at once; all boxes of a picture are decoded together.
         """
         results: list[Segments] = []
-        for batch, count in model_batches(range(len(pictures)), self.batch_size, self.dtype):
+        for batch, count in model_batches(range(len(pictures)), batch_size, self.dtype):
             pixels = torch.stack([self._pixels(pictures[i]) for i in batch]).to(self.device, DTYPES[self.dtype])
             embeddings = self.network.get_image_embeddings(pixels)
             results += [

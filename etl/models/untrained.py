@@ -56,6 +56,7 @@ def _ram(folder: Path) -> None:
     head = RamHead(n_tags=len(small.TAGS), vision_width=swin_config.hidden_size, **small.RAM["head"])
     _enliven(head)
     nn.init.orthogonal_(head.label_embed, gain=8.0)
+    head.image_proj.weight.mul_(4.0)  # else all pictures get the same tags
     head.fc.bias.fill_(-1.0)
     with tempfile.TemporaryDirectory() as name:  # save_pretrained writes the names every transformers can read
         swin.save_pretrained(name)
@@ -83,7 +84,7 @@ def _groundingdino(folder: Path) -> None:
             parameter.fill_(math.sqrt(1.5) / width**0.25)
     for box_head in (*network.bbox_embed, network.model.encoder_output_bbox_embed):
         nn.init.normal_(box_head.layers[-1].weight, std=0.05)
-        box_head.layers[-1].bias.copy_(torch.tensor([0.0, 0.0, 0.4, 0.4]))  # larger than the proposals
+        box_head.layers[-1].bias.copy_(torch.tensor([0.0, 0.0, 0.7, 0.7]))  # larger than the proposals
     network.tie_weights()
     _save(network, folder)
     _save(tokenizer, folder)
@@ -108,6 +109,7 @@ def _blip2(folder: Path) -> None:
     config = Blip2Config(**small.CAPTIONER | {"text_config": text, "image_token_index": 3})
     network = _enliven(Blip2ForConditionalGeneration(config))
     nn.init.normal_(network.query_tokens, std=0.5)
+    network.language_projection.weight.mul_(8.0)  # else all pictures get the same caption
     decoder = network.language_model.model.decoder
     # Output and input embeddings are one matrix: unless the place outweighs the word, a word is followed by itself.
     nn.init.normal_(decoder.embed_tokens.weight, std=0.1)

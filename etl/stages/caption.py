@@ -47,13 +47,14 @@ class CaptionStage(Stage):
         from etl.models.load import materialise
 
         folder = materialise(models, self.entry.networks["captioner"])
-        self.captioner = Captioner(folder, device, self.entry.dtype, self.entry.batch_size)
+        self.captioner = Captioner(folder, device, self.entry.dtype)
 
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:
         crops = [crops_of(item, picture) for item, picture in zip(batch, pictures_of(batch), strict=True)]
         captions = iter(
             self.captioner.captions(
                 [crop for many in crops for _, crop in many],
+                batch_size=len(batch),  # the runner's: it is halved when memory runs out
                 prompt=self.options.prompt,
                 beams=self.options.beams,
                 max_new_tokens=self.options.max_new_tokens,

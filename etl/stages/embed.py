@@ -38,7 +38,7 @@ class EmbedStage(Stage):
         from etl.models.load import materialise
 
         folder = materialise(models, self.entry.networks["encoder"])
-        self.encoder = TextEncoder(folder, device, self.entry.dtype, self.entry.batch_size)
+        self.encoder = TextEncoder(folder, device, self.entry.dtype)
 
     def skip(self, item: WorkItem) -> Result | None:
         return None if texts_of(item) else Result("empty", "no_texts", value=[])
@@ -46,7 +46,7 @@ class EmbedStage(Stage):
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:
         wanted = [texts_of(item) for item in batch]
         distinct = sorted({text for texts in wanted for text in texts})
-        vectors = dict(zip(distinct, self.encoder.vectors(distinct), strict=True))
+        vectors = dict(zip(distinct, self.encoder.vectors(distinct, self.entry.batch_size), strict=True))
         results = []
         for texts in wanted:
             if all(np.isfinite(vectors[text]).all() for text in texts):

@@ -68,8 +68,8 @@ class GroundStage(Stage):
 
         entry = self.entry
         detector, segmenter = (materialise(models, entry.networks[role]) for role in ("detector", "segmenter"))
-        self.detector = Detector(detector, device, entry.dtype, entry.batch_size)
-        self.segmenter = Segmenter(segmenter, device, entry.dtype, entry.batch_size)
+        self.detector = Detector(detector, device, entry.dtype)
+        self.segmenter = Segmenter(segmenter, device, entry.dtype)
 
     def skip(self, item: WorkItem) -> Result | None:
         return None if tags_of(item) else Result("empty", "no_tags", value=[])
@@ -89,7 +89,7 @@ class GroundStage(Stage):
                 results[index] = Result("empty", "no_boxes", value=[])
         pictures = pictures_of([batch[index] for index in found])
         boxes = [one.boxes.astype(np.float32) for one in found.values()]
-        for index, segments in zip(found, self.segmenter.segment(pictures, boxes), strict=True):
+        for index, segments in zip(found, self.segmenter.segment(pictures, boxes, len(batch)), strict=True):
             results[index] = _instances(batch[index], found[index], segments)
         return [results[index] for index in range(len(batch))]
 
@@ -98,7 +98,9 @@ class GroundStage(Stage):
         prompts = [self._prompts(item) for item in batch]
         passes = [(index, prompt) for index, many in enumerate(prompts) for prompt in many]
         pictures = pictures_of(batch)
-        raw = self.detector.detect([pictures[index] for index, _ in passes], [prompt.ids for _, prompt in passes])
+        raw = self.detector.detect(
+            [pictures[index] for index, _ in passes], [prompt.ids for _, prompt in passes], len(batch)
+        )
         answers: list[Found | Result] = []
         for index, item in enumerate(batch):
             own = [(prompt, one) for (owner, prompt), one in zip(passes, raw, strict=True) if owner == index]

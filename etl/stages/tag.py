@@ -52,7 +52,7 @@ class TagStage(Stage):
         from etl.models.ram import Tagger
 
         folder = materialise(models, self.entry.networks["tagger"])
-        self.tagger = Tagger(folder, device, self.entry.dtype, self.entry.batch_size)
+        self.tagger = Tagger(folder, device, self.entry.dtype)
         self._check_excluded()
 
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:

@@ -1,0 +1,50 @@
+"""Reading networks and tokenizers of transformers from folders of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from etl.errors import ConfigurationError
+from etl.models.folders import check_folder, check_keys
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+_logging: Any = transformers_logging
+_logging.disable_progress_bar()
+_logging.set_verbosity_error()  # what it would warn of (missing or surplus keys) is an error here
+
+
+def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str) -> Any:
+    """A transformers network read from ``folder``, every key of it, ready for inference on ``device``.
+
+    Raises:
+        ConfigurationError: The folder is wrong, or keys are missing, surplus or of another shape.
+    """
+    check_folder(folder, family)
+    try:
+        network, info = cls.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=DTYPES[dtype],
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, with the other keys
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ConfigurationError(f"the weights in {folder} cannot be read: {error}") from error
+    check_keys(folder, info)
+    return network.to(device).eval()
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder of weights; raises ConfigurationError."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigurationError(f"the tokenizer in {folder} cannot be read: {error}") from error
