@@ -25,7 +25,7 @@ class Report:
 
     def line(self, text: str, style: str | None = None) -> None:
         """Print a line. The text is never read as markup: it may hold urls, paths and logs."""
-        self.console.print(text, style=style, markup=False)
+        self.console.print(text, style=style, markup=False, soft_wrap=True)
 
     def working(self, text: str) -> None:
         """Say what is being waited for, beside the spinner."""
