@@ -5,8 +5,11 @@ from __future__ import annotations
 import typer
 
 from etl import __version__
-from etl.cli import demo, ingest
+from etl.cli import demo, ingest, lake, manifest, view
 from etl.cli.common import errors_end_the_process
+from etl.cli.doctor import doctor
+from etl.cli.sql import sql
+from etl.cli.status import status
 
 app = typer.Typer(
     name="groundlake",
@@ -24,8 +27,14 @@ Start in three commands, no Airflow needed:
     groundlake annotate run --source mine
 """,
 )
-app.add_typer(demo.app, name="demo")
+app.add_typer(lake.app, name="lake")
 app.add_typer(ingest.app, name="ingest")
+app.add_typer(manifest.app, name="manifest")
+app.command("sql")(sql)
+app.command("status")(status)
+app.add_typer(view.app, name="view")
+app.command("doctor")(doctor)
+app.add_typer(demo.app, name="demo")
 
 
 def _version(value: bool) -> None:
