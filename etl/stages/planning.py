@@ -22,6 +22,7 @@ __all__ = [
     "MAX_TRIES",
     "Group",
     "Request",
+    "Survey",
     "annotator_chain",
     "check_group",
     "order_items",
@@ -30,6 +31,7 @@ __all__ = [
     "read_request",
     "request_key",
     "select_shards",
+    "survey",
 ]
 
 GROUP_SECONDS = 20 * 60
@@ -126,11 +128,17 @@ def plan_groups(
     chosen = ordered_stages(stages)
     ordered_stages(tuple(models or {}))
     snapshot = Snapshot.take(lake)
+    found = survey(snapshot)
     stale: list[tuple[str, list[str], dict[str, str], int]] = []
-    for source, members in select_shards(snapshot, sources, shards).items():
+    for source, members in select_shards(found, sources, shards).items():
         names = model_names(catalog, source, chosen, models or {})
-        wanted = members if force else _stale_shards(lake, catalog, snapshot, source, members, chosen, names)
-        stale.append((source, wanted, names, 1 if shards else _group_size(snapshot, source)))
+        unpromoted = any((source, stage) not in found.promoted for stage in chosen)
+        wanted = (
+            # Without a current annotator nothing of the source would show, however fresh its images are through
+            # another source: running the stage registers one.
+            members if force or unpromoted else _stale_shards(lake, catalog, snapshot, members, chosen, names)
+        )
+        stale.append((source, wanted, names, 1 if shards else found.group_size(source)))
     scale = 1
     while sum(-(-len(wanted) // (size * scale)) for _, wanted, _, size in stale) > max(MAX_GROUPS, len(stale)):
         scale *= 2  # longer groups rather than shards left out
@@ -165,26 +173,63 @@ def model_names(catalog: Catalog, source: str, stages: Sequence[str], models: Ma
     }
 
 
-def select_shards(snapshot: Snapshot, sources: Sequence[str] = (), shards: Sequence[str] = ()) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class Survey:
+    """What planning asks of a lake.
+
+    Attributes:
+        shards: Source, shard and number of canonical images of every shard with images, in planning order.
+        sources: Every source that was ever planned.
+        promoted: Source and stage of every current annotator.
+        rate: Images per second of the slowest stage, or None while nothing was measured.
+    """
+
+    shards: Sequence[tuple[str, str, int]]
+    sources: frozenset[str]
+    promoted: frozenset[tuple[str, str]]
+    rate: float | None
+
+    def group_size(self, source: str) -> int:
+        """Shards worth twenty minutes by measured throughput of the slowest stage; one while nothing was measured."""
+        images = [count for name, _, count in self.shards if name == source]
+        if not self.rate or not images:
+            return 1
+        return max(1, int(GROUP_SECONDS * self.rate * len(images) / sum(images)))
+
+
+def survey(snapshot: Snapshot) -> Survey:
+    """Look at a lake once for all questions of planning."""
+    with snapshot.connect() as connection:
+        shards = connection.sql(
+            "select source, shard_id, count(*) from images group by all order by source, min(planned_at), shard_id"
+        ).fetchall()
+        sources = connection.sql("select distinct source from shards").fetchall()
+        promoted = connection.sql("select source, stage from current").fetchall()
+        rates = connection.sql("select sum(images) / nullif(sum(seconds), 0) from runs group by stage").fetchall()
+    return Survey(
+        shards,
+        frozenset(row[0] for row in sources),
+        frozenset(promoted),
+        min((row[0] for row in rates if row[0]), default=None),
+    )
+
+
+def select_shards(found: Survey, sources: Sequence[str] = (), shards: Sequence[str] = ()) -> dict[str, list[str]]:
     """Shards with images per source, in planning order.
 
     Args:
-        snapshot: What is in the lake.
+        found: What is in the lake.
         sources: Only these; empty means all.
         shards: Only these (ids or unique beginnings of ids); empty means all.
 
     Raises:
         UnknownNameError: A source was never ingested; no shard, or more than one, of the sources begins like that.
     """
-    with snapshot.connect() as connection:
-        found = connection.sql(
-            "select source, shard_id from images group by all order by source, min(planned_at), shard_id"
-        ).fetchall()
-        known = {row[0] for row in connection.sql("select distinct source from shards").fetchall()}
     for source in sources:
-        if source not in known:
-            raise UnknownNameError("source", source, sorted(known), remedy="ingest it first: groundlake ingest run")
-    candidates = [(source, shard) for source, shard in found if not sources or source in sources]
+        if source not in found.sources:
+            known = sorted(found.sources)
+            raise UnknownNameError("source", source, known, remedy="ingest it first: groundlake ingest run")
+    candidates = [(source, shard) for source, shard, _ in found.shards if not sources or source in sources]
     wanted = {_full_shard(short, [shard for _, shard in candidates]) for short in shards}
     members: dict[str, list[str]] = {}
     for source, shard in candidates:
@@ -216,39 +261,15 @@ def _stale_shards(
     lake: Lake,
     catalog: Catalog,
     snapshot: Snapshot,
-    source: str,
     members: Sequence[str],
     stages: Sequence[str],
     names: Mapping[str, str],
 ) -> list[str]:
     models = ModelStore(lake.store, lake.settings.scratch / "models")
-    promoted = _promoted_stages(snapshot, source)
     stale: set[str] = set()
     for stage in stages:
         chain = annotator_chain(catalog, models, stage, names)
-        # Without weights the stage never ran here. Without a current annotator nothing of the source would show,
-        # however fresh its images are through another source: running the stage registers one.
-        if not chain or stage not in promoted:
+        if not chain:  # without weights it never ran here: this stage has everything to do
             return list(members)
         stale |= {row["shard_id"] for row in order_items(snapshot, members, chain, force=False)}
     return [shard for shard in members if shard in stale]
-
-
-def _promoted_stages(snapshot: Snapshot, source: str) -> set[str]:
-    with snapshot.connect() as connection:
-        rows = connection.execute("select stage from current where source = ?", [source]).fetchall()
-    return {row[0] for row in rows}
-
-
-def _group_size(snapshot: Snapshot, source: str) -> int:
-    """Shards worth twenty minutes by measured throughput of the slowest stage; one while nothing was measured."""
-    with snapshot.connect() as connection:
-        (rate,) = connection.execute(
-            "select min(rate) from (select sum(images) / nullif(sum(seconds), 0) as rate from runs group by stage)"
-        ).fetchone() or (None,)
-        (images,) = connection.execute(
-            "select avg(n) from (select count(*) as n from images where source = ? group by shard_id)", [source]
-        ).fetchone() or (None,)
-    if not rate or not images:
-        return 1
-    return max(1, int(GROUP_SECONDS * rate / images))

@@ -21,7 +21,7 @@ from etl.stages.orders import OrderReport, OrderWorker
 from etl.stages.planning import Group, Request, check_group, read_request
 from etl.stages.progress import Progress
 from etl.stages.registry import stage_class
-from etl.stages.staleness import annotator_chain, count_waiting, order_items, stage_chain
+from etl.stages.staleness import annotator_chain, count_images, count_waiting, order_items, stage_chain
 from etl.stages.summary import StageSummary, add_counts
 from etl.stages.upstream import Maker
 
@@ -112,7 +112,7 @@ class _GroupRun:
         start = time.monotonic()
         shards = self._group.shards
         if not chain:
-            waiting = count_waiting(self._snapshot, shards, [])
+            waiting = count_images(self._snapshot, shards)
             return self._summary([], [], waiting, start, f"upstream has not run: {self._stage.upstream} comes first")
         worker = OrderWorker(self._lake, self._engine, _makers(self._stage, chain))
         reports: list[OrderReport] = []

@@ -86,15 +86,15 @@ def order_items(
 
 def count_images(snapshot: Snapshot, shards: Sequence[str]) -> int:
     """Canonical images of ``shards``."""
-    return _count(snapshot, shards, "", [])
+    return _count(snapshot, shards, [])[0]
 
 
 def count_waiting(snapshot: Snapshot, shards: Sequence[str], chain: Sequence[Annotator]) -> int:
     """Canonical images of ``shards`` for which an annotator before the last of ``chain`` has no outcome yet."""
-    upstream = chain[:-1]
-    return count_images(snapshot, shards) - _count(
-        snapshot, shards, _joins(upstream), [annotator.annotator_id for annotator in upstream]
-    )
+    if len(chain) < 2:
+        return 0
+    images, begun = _count(snapshot, shards, chain[:-1])
+    return images - begun
 
 
 def _joins(upstream: Sequence[Annotator]) -> str:
@@ -104,8 +104,11 @@ def _joins(upstream: Sequence[Annotator]) -> str:
     )
 
 
-def _count(snapshot: Snapshot, shards: Sequence[str], joins: str, bound: Sequence[str]) -> int:
-    query = f"select count(*) from images i {joins} where i.shard_id in (select unnest(?::varchar[]))"  # noqa: S608
+def _count(snapshot: Snapshot, shards: Sequence[str], upstream: Sequence[Annotator]) -> tuple[int, int]:
+    """Images of the shards, and those of them with an outcome of all of ``upstream``."""
+    query = f"""
+        with mine as (select image_id from images where shard_id in (select unnest(?::varchar[])))
+        select (select count(*) from mine), (select count(*) from mine i {_joins(upstream)})"""  # noqa: S608
     with snapshot.connect() as connection:
-        (count,) = connection.execute(query, [*bound, list(shards)]).fetchone() or (0,)
-    return int(count)
+        found = connection.execute(query, [list(shards), *(a.annotator_id for a in upstream)]).fetchall()
+    return int(found[0][0]), int(found[0][1])

@@ -46,7 +46,10 @@ def read_upstream(lake: Lake, items: Sequence[Mapping[str, Any]], makers: Sequen
         makers: The upstream tables to read.
     """
     rows: dict[str, dict[str, list[Row]]] = {}
-    with Snapshot.take(lake).connect() as connection:
+    snapshot = Snapshot.take(lake)
+    if not makers and not snapshot.files["takedowns"]:
+        return Upstream()
+    with snapshot.connect() as connection:
         ids = [item["image_id"] for item in items]
         gone = connection.execute(
             "select image_id from taken_down where image_id in (select unnest(?::varchar[]))", [ids]

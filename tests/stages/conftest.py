@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from etl.lake import Lake  # noqa: E402
+from etl.lake import Lake
 
 
 @pytest.fixture
