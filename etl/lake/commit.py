@@ -15,6 +15,7 @@ from deltalake import exceptions as delta
 from deltalake.transaction import AddAction
 
 from etl.errors import ConfigurationError, RetryableError
+from etl.storage import StorageError
 
 COMMITTED, FENCED = 1, 2
 _FINAL = (delta.SchemaMismatchError, delta.DeltaProtocolError)
@@ -74,7 +75,11 @@ def commit(
             raise ConfigurationError(
                 f"unit {key} does not fit the table: {error}", remedy="use one version of groundlake on this lake"
             ) from error
-        except (delta.DeltaError, OSError) as error:  # conflict, 412, time-out, disk full: unknown, look again
+        except (
+            delta.DeltaError,
+            OSError,
+            StorageError,
+        ) as error:  # whatever it was: unknown, look again
             last, attempt = error, attempt + 1
             if late:
                 break

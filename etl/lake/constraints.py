@@ -29,13 +29,13 @@ def conform(name: str, rows: pa.Table) -> pa.Table:
     if set(rows.column_names) != set(table.schema.names):
         difference = sorted(set(rows.column_names) ^ set(table.schema.names))
         raise ConstraintError(name, "the columns of the schema", rows.num_rows, difference)
+    for column in table.columns:
+        if not column.nullable and rows[column.name].null_count:
+            raise ConstraintError(name, f"{column.name} is not null", rows[column.name].null_count, column.doc)
     try:
         rows = rows.select(table.schema.names).cast(table.schema)
     except (pa.ArrowInvalid, ValueError) as error:
         raise ConstraintError(name, "the types of the schema", rows.num_rows, error) from error
-    for column in table.columns:
-        if not column.nullable and rows[column.name].null_count:
-            raise ConstraintError(name, f"{column.name} is not null", rows[column.name].null_count, column.doc)
     for rule, broken in _rules(name, rows):
         wrong = rows.filter(pc.fill_null(broken, True))
         if wrong.num_rows:

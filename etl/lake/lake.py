@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable
 from deltalake import exceptions as delta
 from deltalake.transaction import AddAction
 
 from etl.errors import ConfigurationError
 from etl.lake.commit import commit
 from etl.lake.parts import add_action, table_key, write_part
-from etl.lake.schemas import SCHEMA_VERSION, TABLES
+from etl.lake.schemas import SCHEMA_VERSION, TABLES, Table
 from etl.settings import Settings
-from etl.storage import NotFoundError, Store, open_store
+from etl.storage import NotFoundError, StorageError, Store, open_store
 
 MARKER = "lake.json"
 
@@ -65,35 +65,53 @@ class Lake:
         lake = cls(open_store(uri), settings)
         lake.store.probe()
         for table in TABLES.values():
-            DeltaTable.create(
-                lake.table_uri(table.name),
-                table.schema,
-                mode="ignore",
-                configuration={
-                    # Without it pyarrow datasets derive wrong guarantees from files that lack statistics.
-                    "delta.dataSkippingStatsColumns": ",".join(table.statistics) or table.columns[0].name,
-                    "delta.checkpointInterval": "10",
-                    # A checkpoint would delete the log entries that pinned versions need.
-                    "delta.enableExpiredLogCleanup": "false",
-                    "delta.logRetentionDuration": "interval 36500 days",
-                },
-                storage_options=lake.store.delta_options(),
-            )
+            lake._create_table(table)
         marker = {"schema_version": SCHEMA_VERSION, "created_at": datetime.now(UTC).isoformat()}
         lake.store.put_if_absent(MARKER, json.dumps(marker).encode())
         return lake
+
+    def _create_table(self, table: Table) -> None:
+        configuration: dict[str, str | None] = {
+            # Without it pyarrow datasets derive wrong guarantees from files that lack statistics.
+            "delta.dataSkippingStatsColumns": ",".join(table.statistics) or table.columns[0].name,
+            "delta.checkpointInterval": "10",
+            # A checkpoint would delete the log entries that pinned versions need.
+            "delta.enableExpiredLogCleanup": "false",
+            "delta.logRetentionDuration": "interval 36500 days",
+        }
+        uri, options = self.table_uri(table.name), self.store.delta_options()
+        try:
+            DeltaTable.create(
+                uri,
+                table.schema,
+                mode="ignore",
+                configuration=configuration,
+                storage_options=options,
+                commit_properties=CommitProperties(max_commit_retries=0),  # a retry would create it over a twin's
+            )
+        except delta.CommitFailedError:
+            self.table(table.name)  # a twin was first, else this raises
+        except (delta.DeltaError, OSError) as error:
+            raise StorageError("create table", table.name, error, remedy="run the command again") from error
 
     def table_uri(self, name: str) -> str:
         """The uri of a table."""
         return self.store.join(table_key(name))
 
     def table(self, name: str, version: int | None = None) -> DeltaTable:
-        """A fresh handle on a table, at its latest or a given version."""
+        """A fresh handle on a table, at its latest or a given version.
+
+        Raises:
+            ConfigurationError: There is no such table or version.
+            StorageError: The store failed.
+        """
         try:
             return DeltaTable(self.table_uri(name), version=version, storage_options=self.store.delta_options())
-        except delta.TableNotFoundError as error:
+        except (delta.DeltaError, OSError) as error:
+            if isinstance(error, OSError) or not (isinstance(error, delta.TableNotFoundError) or version is not None):
+                raise StorageError("open table", name, error, remedy="run the command again") from error
             raise ConfigurationError(
-                f"table {name!r} of {self.uri} at version {version or 'latest'} cannot be opened: {error}",
+                f"table {name!r} of {self.uri} has no version {'latest' if version is None else version}: {error}",
                 remedy="run 'groundlake lake init' on this lake; an old version may be past the retention",
             ) from error
 
