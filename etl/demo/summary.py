@@ -18,8 +18,8 @@ from etl.settings.catalog import STAGES
 Work = tuple[str, dict[str, object]]
 
 _OUTCOMES = """
-    select stage, status, reason, count(*) from outcomes where source = ? group by all
-    order by case stage when 'tag' then 1 when 'ground' then 2 when 'caption' then 3 else 4 end, status desc, reason"""
+    select stage, status, reason, count(*) from outcomes where source = ?
+    group by stage, status, reason order by status = 'failed', status = 'empty', reason"""
 _UNTRAINED = """
     select distinct c.stage from current c join annotators a using (annotator_id)
     where c.source = ? and a.untrained order by all"""
@@ -106,6 +106,7 @@ def print_summary(lake: Lake, source: str, layout: Layout, report: Report) -> No
     total = sum(urls.values())
     _table(report, f"{total} urls served", ["became", "urls"], _by_size(urls))
     stages = [(stage, _outcome(status, reason), number) for stage, status, reason, number in outcomes]
+    stages.sort(key=lambda row: STAGES.index(row[0]))
     _table(report, f"{urls.get('ok', 0)} images", ["stage", "outcome", "images"], stages)
     rows = [(name.replace("_", " "), number or 0) for name, number in annotations.items()]
     _table(report, "Annotations", ["kind", "rows"], rows)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from etl.demo import follow
 from etl.demo.follow import Follower, Run, RunFailedError
 from etl.demo.processes import ChildDiedError
 from etl.demo.report import Report
 
+Said = Callable[[], str]
 INGEST, ANNOTATE, MANIFEST = Run("ingest", "i"), Run("annotate", "a"), Run("manifest", "m")
 
 
@@ -73,19 +72,9 @@ class FakeAirflow:
         return [f"the log of {task['task_id']}"]
 
 
-@pytest.fixture
-def report() -> Report:
-    return Report(Console(file=io.StringIO(), width=200))
-
-
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "POLL_SECONDS", 0.001)
-
-
-def said(report: Report) -> str:
-    assert isinstance(report.console.file, io.StringIO)
-    return report.console.file.getvalue()
 
 
 def test_the_runs_that_assets_start_are_followed_too(report: Report) -> None:
@@ -108,7 +97,7 @@ def test_an_asset_whose_listener_never_starts_is_an_error(report: Report, monkey
         Follower(airflow, report).follow([INGEST])  # type: ignore[arg-type]
 
 
-def test_a_failed_run_prints_the_log_of_its_failed_tasks_and_ends_the_wait(report: Report) -> None:
+def test_a_failed_run_prints_the_log_of_its_failed_tasks_and_ends_the_wait(report: Report, said: Said) -> None:
     tasks = [
         task(ANNOTATE, "plan", "success"),
         task(ANNOTATE, "group.tag", "failed", label="demo 1a2b3c4d", index=0),
@@ -118,16 +107,16 @@ def test_a_failed_run_prints_the_log_of_its_failed_tasks_and_ends_the_wait(repor
     with pytest.raises(RunFailedError) as failure:
         Follower(airflow, report).follow([ANNOTATE])  # type: ignore[arg-type]
     assert failure.value.message.endswith("failed tasks: tag [demo 1a2b3c4d]")
-    assert "the log of group.tag" in said(report)
-    assert "the log of plan" not in said(report)
+    assert "the log of group.tag" in said()
+    assert "the log of plan" not in said()
 
 
-def test_each_change_of_a_task_is_told_once(report: Report) -> None:
+def test_each_change_of_a_task_is_told_once(report: Report, said: Said) -> None:
     tasks = [task(INGEST, "plan", "success"), task(INGEST, "shard.download", "running", index=0)]
     airflow = FakeAirflow(states={INGEST: ["running", "running", "success"]}, tasks_of={INGEST: tasks})
     Follower(airflow, report).follow([INGEST])  # type: ignore[arg-type]
-    assert said(report).count("plan") == 1
-    assert "download" not in said(report)
+    assert said().count("plan") == 1
+    assert "download" not in said()
 
 
 def test_a_process_of_airflow_that_dies_ends_the_wait(report: Report) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from etl.demo.ports import HOST
 from etl.demo.prepare import MANIFESTS, SHARDS, SOURCE, Layout, picture_port, prepare
@@ -16,17 +15,13 @@ from etl.demo.state import State
 from etl.errors import ConfigurationError
 from etl.settings import find_project, load_catalog
 
+Said = Callable[[], str]
 BASE = "http://127.0.0.1:4711"
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path)
-
-
-@pytest.fixture
-def report() -> Report:
-    return Report(Console(file=io.StringIO(), width=200))
 
 
 def test_a_fresh_folder_gets_pictures_catalog_lake_and_a_project_file(layout: Layout, report: Report) -> None:
@@ -52,12 +47,13 @@ def test_a_second_time_changes_nothing_and_keeps_edits(layout: Layout, report: R
     assert {path: path.read_bytes() for path in layout.root.rglob("*") if path.is_file()} == before
 
 
-def test_a_project_file_that_names_another_lake_stays_and_is_mentioned(layout: Layout, report: Report) -> None:
+def test_a_project_file_that_names_another_lake_stays_and_is_mentioned(
+    layout: Layout, report: Report, said: Said
+) -> None:
     (layout.root / "groundlake.yaml").write_text("lake: my-lake\n")
     prepare(layout, BASE, report)
     assert (layout.root / "groundlake.yaml").read_text() == "lake: my-lake\n"
-    assert isinstance(report.console.file, io.StringIO)
-    assert f"--lake {layout.lake}" in report.console.file.getvalue()
+    assert f"--lake {layout.lake}" in said()
 
 
 def test_the_pictures_keep_their_port_because_urls_are_identity(tmp_path: Path) -> None:

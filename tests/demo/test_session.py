@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -11,12 +10,11 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from rich.console import Console
 
 from etl.demo.processes import MARKER, spawn
 from etl.demo.report import Report
@@ -24,6 +22,7 @@ from etl.demo.session import check_disk, session, stop_other
 from etl.demo.state import ProcessRef, State
 from etl.errors import ConfigurationError, RetryableError
 
+Said = Callable[[], str]
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 ADDRESS = "http://127.0.0.1:4711"
 
@@ -53,11 +52,6 @@ def state(tmp_path: Path) -> State:
 
 
 @pytest.fixture
-def report() -> Report:
-    return Report(Console(file=io.StringIO(), width=200))
-
-
-@pytest.fixture
 def owner(state: State) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(state.folder)], stdout=subprocess.PIPE, text=True
@@ -67,11 +61,6 @@ def owner(state: State) -> Iterator[subprocess.Popen[str]]:
             assert process.poll() is None
         yield process
         process.kill()
-
-
-def said(report: Report) -> str:
-    assert isinstance(report.console.file, io.StringIO)
-    return report.console.file.getvalue()
 
 
 def child_of(state: State, *, name: str = "triggerer") -> ProcessRef:
@@ -130,7 +119,9 @@ def test_a_killed_owner_leaves_nothing_because_the_watchdog_stops_it(
     assert state.running() is None
 
 
-def test_the_record_of_a_killed_demo_is_stale_and_its_orphans_are_stopped(state: State, report: Report) -> None:
+def test_the_record_of_a_killed_demo_is_stale_and_its_orphans_are_stopped(
+    state: State, report: Report, said: Said
+) -> None:
     state.folder.mkdir()
     state.begin(ADDRESS)
     orphan = child_of(state)
@@ -139,21 +130,21 @@ def test_the_record_of_a_killed_demo_is_stale_and_its_orphans_are_stopped(state:
     file.write_text(re.sub(r'("name": "demo",\s+"pid": \d+,\s+"started": )[\d.]+', r"\g<1>1.0", file.read_text()))
     with session(state, ADDRESS, report):
         assert orphan.find() is None
-    assert "was killed; stopped what it left running (triggerer)" in said(report)
+    assert "was killed; stopped what it left running (triggerer)" in said()
 
 
 def test_stop_from_another_terminal_ends_the_demo_and_all_it_started(
-    state: State, report: Report, owner: subprocess.Popen[str]
+    state: State, report: Report, said: Said, owner: subprocess.Popen[str]
 ) -> None:
     stop_other(state, report)
     assert owner.wait(timeout=5) == RetryableError.exit_code
     assert of_folder(state) == []
-    assert ADDRESS in said(report)
+    assert ADDRESS in said()
 
 
-def test_stop_says_so_when_nothing_runs_and_makes_no_folder(state: State, report: Report) -> None:
+def test_stop_says_so_when_nothing_runs_and_makes_no_folder(state: State, report: Report, said: Said) -> None:
     stop_other(state, report)
-    assert said(report) == "Nothing of the demo runs.\n"
+    assert said() == "Nothing of the demo runs.\n"
     assert not state.folder.exists()
 
 
