@@ -177,8 +177,8 @@ def _read(file: Path, model: type[EntryT]) -> EntryT:
     if not isinstance(content, dict):
         raise ConfigurationError(f"{file}: expected a mapping of keys, got {type(content).__name__}")
     content.setdefault("name", file.stem)
-    if model is Source and "://" not in str(content.get("uri", "")):
-        content["uri"] = str((file.parent.parent.parent / str(content.get("uri", ""))).resolve())
+    if model is Source and content.get("uri") and "://" not in str(content["uri"]):
+        content["uri"] = str((file.parent.parent.parent / str(content["uri"])).resolve())
     return validated(model, content, str(file))
 
 
