@@ -212,8 +212,8 @@ def _say_plan(plan: IngestPlan) -> None:
         out.print(f"{plan.source}: {plan.listed} urls listed{repeated}, all of them settled: nothing to download")
         return
     out.print(
-        f"{plan.source}: {plan.listed} urls listed{repeated}, {plan.planned} to plan, "
-        f"{len(plan.refs)} shards to download (request {plan.request})"
+        f"{plan.source}: {plan.listed} urls listed{repeated}, {plan.planned} of them new; "
+        f"shards to download: {len(plan.refs)} (request {plan.request})"
     )
 
 
@@ -264,7 +264,7 @@ def _refuse_all_dead(counts: IngestCounts) -> None:
 
     by_class = ", ".join(f"{number} {name}" for name, number in counts.failed.items())
     if BLOCKED in counts.failed:
-        remedy = "private addresses are refused; if the pictures lie in your own network, --allow-private-addresses"
+        remedy = "if the pictures lie in your own network: --allow-private-addresses --retry-failed"
     elif any(is_retryable(name) for name in counts.failed):
         remedy = "check the network, then run it again with --retry-failed"
     else:

@@ -75,10 +75,10 @@ def download(urls: Sequence[str], settings: Download, folder: Path, progress: Pr
     job = _job(len(urls), settings, folder)
     pq.write_table(pa.table({"url": pa.array(urls, pa.string())}), job.urls)
     job.write(folder / "job.json")
-    with (folder / "worker.log").open("wb") as log:
-        code = _run(job, folder / "job.json", log.fileno(), progress)
     output = Path(job.output)
     try:
+        with (folder / "worker.log").open("wb") as log:
+            code = _run(job, folder / "job.json", log.fileno(), progress)
         if code != 0:
             raise RetryableError(f"img2dataset ended with exit code {code}")
         return output / f"{_NAME}.tar", _read_rows(urls, output, Path(job.notes))
@@ -101,6 +101,7 @@ def _job(count: int, settings: Download, folder: Path) -> Job:
         retries=settings.retries,
         max_bytes=settings.max_bytes,
         allow_private_addresses=settings.allow_private_addresses,
+        parent=os.getpid(),
     )
 
 
@@ -123,8 +124,7 @@ def _run(job: Job, job_file: Path, log: int, progress: Progress) -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], job: Job, progress: Progress) -> int:
-    """Wait for the worker; a url takes up to eleven redirects, so only a much longer silence means that it hangs."""
-    patience = 180 + 40 * job.timeout
+    patience = _patience(job)
     seen, done, last = 0, set[str](), time.monotonic()
     while process.poll() is None:
         time.sleep(_POLL)
@@ -134,8 +134,13 @@ def _wait(process: subprocess.Popen[bytes], job: Job, progress: Progress) -> int
             last = time.monotonic()
             progress(min(len(done), job.count), job.count)
         elif time.monotonic() - last > patience:
-            raise RetryableError(f"img2dataset did nothing for {patience} s", remedy="run it again: nothing was stored")
+            raise RetryableError(f"img2dataset did nothing for {patience} s")
     return process.returncode
+
+
+def _patience(job: Job) -> float:
+    """Seconds of silence that mean it hangs: far more than a url with ten slow redirects, and a slow start, take."""
+    return 180 + 40 * job.timeout
 
 
 def _new_lines(notes: Path, seen: int) -> tuple[list[dict[str, Any]], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from etl.errors import RetryableError
 from etl.ingest.failures import DECODE, EMPTY, TOO_LARGE, TOO_SMALL
@@ -55,6 +55,8 @@ def inspect(data: bytes, limits: Download) -> Picture | Rejected:
             return _picture(image)
     except Image.DecompressionBombError as error:
         return Rejected(TOO_LARGE, str(error))
+    except UnidentifiedImageError:
+        return Rejected(DECODE, f"no picture format begins with {data[:16]!r}")
     except MemoryError as error:
         raise RetryableError("memory is too short to decode a picture", remedy="give the task more memory") from error
     except Exception as error:  # noqa: BLE001 - decoders raise anything for broken bytes; recorded with its reason

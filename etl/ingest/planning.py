@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from etl.errors import ConfigurationError
-from etl.ingest.failures import is_retryable
+from etl.ingest.failures import BLOCKED, is_retryable
 from etl.ingest.lists import UrlList, read_list
-from etl.ingest.shards import ShardRef, open_shards, read_urls, shard_id, urls_key, write_urls
+from etl.ingest.shards import URLS, ShardRef, open_shards, read_urls, shard_id, urls_key, write_urls
 from etl.lake import Lake, Snapshot
 from etl.lake.ids import digest
 from etl.settings import Source
@@ -60,7 +60,8 @@ def make_plan(lake: Lake, source: Source, request: str, *, retry_failed: bool = 
         lake: The lake.
         source: Where the urls are listed and how they are fetched.
         request: Airflow run id, or an id made by the command line.
-        retry_failed: Also plan urls whose last try failed for a passing reason (time-out, DNS, 429, 5xx).
+        retry_failed: Also plan urls whose last try failed for a passing reason (time-out, DNS, 429, 5xx), and those
+            that were blocked if private addresses are allowed now.
 
     Raises:
         DataError: The list cannot be read or holds no urls.
@@ -123,9 +124,7 @@ def _unsettled(
     Returns:
         Columns url, caption, and attempt: one more than that of the last try of the url.
     """
-    waiting = pa.concat_tables(
-        [pa.table({"url": pa.array([], pa.string())})] + [read_urls(lake, key).select(["url"]) for key in opened]
-    )
+    waiting = pa.concat_tables([URLS.empty_table(), *(read_urls(lake, key) for key in opened)])
     query = """
         with last as (
             select d.url_sha256, d.error_class, d.attempt
@@ -140,7 +139,8 @@ def _unsettled(
         connection.register("listed", found.rows)
         connection.register("waiting", waiting)
         rows: pa.Table = connection.execute(query, [source.name, retry_failed]).to_arrow_table()
-    again = [error_class is not None and is_retryable(error_class) for error_class in rows["error_class"].to_pylist()]
+    passing = BLOCKED if source.download.allow_private_addresses else None
+    again = [c is not None and (is_retryable(c) or c == passing) for c in rows["error_class"].to_pylist()]
     never = [sha is None for sha in rows["url_sha256"].to_pylist()]
     wanted = pa.array([a or b for a, b in zip(again, never, strict=True)], pa.bool_())
     return rows.filter(wanted).select(["url", "caption", "attempt"])

@@ -32,6 +32,7 @@ class Job:
         retries: Further requests for a url that failed.
         max_bytes: Length above which an answer is refused.
         allow_private_addresses: Whether loopback and private networks may be reached.
+        parent: The process that waits for it; gone, the worker and its children end.
     """
 
     urls: str
@@ -43,6 +44,7 @@ class Job:
     retries: int
     max_bytes: int
     allow_private_addresses: bool
+    parent: int
 
     def write(self, path: Path) -> None:
         """Store the job as JSON."""
@@ -56,7 +58,8 @@ class Job:
 
 def _prepare() -> Job:
     job = Job.read(Path(sys.argv[1]))  # spawned children get the same arguments before they import this module
-    exit_with_parent(group=True)
+    # The children's parent is the worker, which may have lost its own before it got here.
+    exit_with_parent(group=True, parent=job.parent if __name__ == "__main__" else None)
     if not job.allow_private_addresses:
         forbid_private_addresses()
     install(Path(job.notes), job.max_bytes, proxies=job.allow_private_addresses)
