@@ -134,7 +134,10 @@ def _print_views(snapshot: Snapshot) -> None:
             "select table_name, column_name, data_type from information_schema.columns "
             "where table_schema = 'main' order by table_name, ordinal_position"
         ).fetchall()
-    for view in dict.fromkeys(row[0] for row in columns):
+    known = list(TABLES)
+    for view in sorted(
+        dict.fromkeys(row[0] for row in columns), key=lambda v: known.index(v) if v in known else len(known)
+    ):
         table = TABLES.get(view.removeprefix("all_"))
         docs = {one.name: one.doc for one in table.columns} if table else {}
         scope = ", of every annotator" if view.startswith("all_") else ""

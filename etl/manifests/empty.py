@@ -27,9 +27,19 @@ class EmptyManifestError(DataError):
         seen = ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing"
         largest = max((name for name, _ in _REMEDIES), key=lambda name: counts.get(name, 0))
         if not counts.get("rows"):
-            message, remedy = "the SQL yields no row", "try it: groundlake sql \"…\"; see 'groundlake status'"
+            message, remedy = _no_rows(counts)
         else:
             message = f"no image is left for the manifest ({seen})"
             remedy = dict(_REMEDIES)[largest] if counts.get(largest) else "see the reasons above"
         super().__init__(message, remedy=remedy)
         self.counts = dict(counts)
+
+
+def _no_rows(counts: Mapping[str, int]) -> tuple[str, str]:
+    if not counts.get("images_in_lake"):
+        return "the SQL yields no row: the lake holds no images", "ingest some first: groundlake ingest run"
+    held = f"the lake holds {counts['images_in_lake']} images"
+    if not counts.get("current_annotators"):
+        return f"the SQL yields no row: {held} and no annotations", "annotate them first: groundlake annotate run"
+    message = f"the SQL yields no row: {held} with {counts['instances_in_lake']} instances, and it chooses none of them"
+    return message, "loosen its conditions; try it with 'groundlake sql'"

@@ -60,6 +60,9 @@ select (select count(*) from build.selection) as rows,
     (select count(*) from ids) as images_named,
     (select count(*) from build.images) as images_found,
     (select count(*) from ids semi join taken_down using (image_id)) as images_taken_down"""
+_LAKE = """
+select (select count(*) from images) as images_in_lake, (select count(*) from instances) as instances_in_lake,
+    (select count(*) from current) as current_annotators"""
 _ANNOTATORS = """
 select distinct o.stage, o.annotator_id, a.model, a.kind, a.untrained
 from build.outcomes o join annotators a using (annotator_id) order by all"""
@@ -159,6 +162,8 @@ class Selection:
     def _count(self, *, by_instance: bool) -> dict[str, int]:
         counts: dict[str, int] = self._rows(_COUNTS)[0]
         counts["images_unknown"] = counts["images_named"] - counts["images_found"] - counts["images_taken_down"]
+        if not counts["rows"]:
+            counts |= self._rows(_LAKE)[0]
         if by_instance:
             named, found = self._rows("""select
                 (select count(distinct instance_id) from build.selection) as named,

@@ -12,11 +12,13 @@ from pycocotools import mask as coco
 
 from etl.errors import ConfigurationError, DataError
 from etl.lake import Lake, Snapshot
+from etl.settings.catalog import STAGES
 from etl.viewer.draw import Drawn, draw, font
 from etl.viewer.pictures import decode, read_bytes
 
 COLUMNS, CELL, GAP, LINE, TEXT = 4, 360, 14, 17, 13
 _LINES = 8  # of text below a picture
+_OBJECTS_SHOWN = 12  # more would hide the picture
 _INK, _GREY, _RED, _PAPER = (25, 25, 25), (110, 110, 110), (190, 30, 30), (255, 255, 255)
 
 # Image ids are digests, so their order is a random choice that never changes.
@@ -61,7 +63,7 @@ def contact_sheet(lake: Lake, path: Path, *, limit: int = 12, source: str | None
         where = f"of source {source!r} " if source else ""
         raise DataError(f"no picture {where}in {lake.uri}", remedy="ingest some first: groundlake ingest run")
     cells = [_cell(lake, row, [one for one in objects if one["image_id"] == row["image_id"]]) for row in images]
-    sheet = _page(cells, models)
+    sheet = _page(cells, sorted(models, key=lambda model: STAGES.index(model[0])))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     try:
@@ -77,10 +79,12 @@ def _cell(lake: Lake, row: dict[str, Any], objects: Sequence[dict[str, Any]]) ->
     picture = decode(row["image_id"], data)
     drawn = [
         Drawn(one["label"], (one["x1"], one["y1"], one["x2"], one["y2"]), _mask(one), one["score"]) for one in objects
-    ]
+    ][:_OBJECTS_SHOWN]
     width = min(CELL, max(40, round(CELL * 1.2 * picture.width / picture.height)))
     shown = draw(picture, drawn, width=width)
-    texts = [("caption", row["caption"]), ("source", row["source_caption"]), ("tags", ", ".join(row["tags"] or []))]
+    hidden = len(objects) - len(drawn)
+    texts = [("not drawn", f"{hidden} objects of lower score")] if hidden else []
+    texts += [("caption", row["caption"]), ("source", row["source_caption"]), ("tags", ", ".join(row["tags"] or []))]
     texts += [(one["label"], one["caption"]) for one in objects if one["caption"]]
     lines = [line for name, text in texts if text for line in _wrapped(f"{name}: {text}", CELL)][:_LINES]
     cell = Image.new("RGB", (CELL, shown.height + LINE * (len(lines) + 1)), _PAPER)
