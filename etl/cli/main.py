@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from etl import __version__
-from etl.cli import demo, ingest, lake, manifest, view
+from etl.cli import annotate, demo, ingest, lake, manifest, models, stage, view
 from etl.cli.common import errors_end_the_process
 from etl.cli.doctor import doctor
 from etl.cli.sql import sql
@@ -29,6 +29,9 @@ Start in three commands, no Airflow needed:
 )
 app.add_typer(lake.app, name="lake")
 app.add_typer(ingest.app, name="ingest")
+app.add_typer(annotate.app, name="annotate")
+app.add_typer(stage.app, name="stage")
+app.add_typer(models.app, name="models")
 app.add_typer(manifest.app, name="manifest")
 app.command("sql")(sql)
 app.command("status")(status)

@@ -16,7 +16,7 @@ from etl.lake.ids import digest
 from etl.models.store import ModelStore
 from etl.settings import Catalog
 from etl.settings.catalog import STAGES
-from etl.stages.staleness import MAX_TRIES, annotator_chain, order_items, stage_chain
+from etl.stages.staleness import MAX_TRIES, annotator_chain, count_stale, order_items, stage_chain
 
 __all__ = [
     "MAX_TRIES",
@@ -181,20 +181,20 @@ class Survey:
         shards: Source, shard and number of canonical images of every shard with images, in planning order.
         sources: Every source that was ever planned.
         promoted: Source and stage of every current annotator.
-        rate: Images per second of the slowest stage, or None while nothing was measured.
+        rates: Images per second of every stage that was measured.
     """
 
     shards: Sequence[tuple[str, str, int]]
     sources: frozenset[str]
     promoted: frozenset[tuple[str, str]]
-    rate: float | None
+    rates: Mapping[str, float]
 
     def group_size(self, source: str) -> int:
         """Shards worth twenty minutes by measured throughput of the slowest stage; one while nothing was measured."""
         images = [count for name, _, count in self.shards if name == source]
-        if not self.rate or not images:
+        if not self.rates or not images:
             return 1
-        return max(1, int(GROUP_SECONDS * self.rate * len(images) / sum(images)))
+        return max(1, int(GROUP_SECONDS * min(self.rates.values()) * len(images) / sum(images)))
 
 
 def survey(snapshot: Snapshot) -> Survey:
@@ -205,12 +205,14 @@ def survey(snapshot: Snapshot) -> Survey:
         ).fetchall()
         sources = connection.sql("select distinct source from shards").fetchall()
         promoted = connection.sql("select source, stage from current").fetchall()
-        rates = connection.sql("select sum(images) / nullif(sum(seconds), 0) from runs group by stage").fetchall()
+        rates = connection.sql(
+            "select stage, sum(images) / sum(seconds) from runs where images > 0 and seconds > 0 group by stage"
+        ).fetchall()
     return Survey(
         shards,
         frozenset(row[0] for row in sources),
         frozenset(promoted),
-        min((row[0] for row in rates if row[0]), default=None),
+        dict(rates),
     )
 
 
@@ -271,5 +273,5 @@ def _stale_shards(
         chain = annotator_chain(catalog, models, stage, names)
         if not chain:  # without weights it never ran here: this stage has everything to do
             return list(members)
-        stale |= {row["shard_id"] for row in order_items(snapshot, members, chain, force=False)}
+        stale |= set(count_stale(snapshot, members, chain))
     return [shard for shard in members if shard in stale]

@@ -21,7 +21,7 @@ from etl.stages.orders import OrderReport, OrderWorker
 from etl.stages.planning import Group, Request, check_group, read_request
 from etl.stages.progress import Progress
 from etl.stages.registry import stage_class
-from etl.stages.staleness import annotator_chain, count_images, count_waiting, order_items, stage_chain
+from etl.stages.staleness import annotator_chain, count_images, count_waiting, order_items
 from etl.stages.summary import StageSummary, add_counts
 from etl.stages.upstream import Maker
 
@@ -57,6 +57,27 @@ def run_stage(
         RetryableError: The place failed; finished slices stay, and the same call resumes after them.
         GroundlakeError: Orders failed; all others are committed, and the message names each.
     """
+    summary, failure = try_stage(lake, catalog, stage, request_key, group, device=device, progress=progress)
+    if failure is not None:
+        raise failure
+    return summary
+
+
+def try_stage(
+    lake: Lake,
+    catalog: Catalog,
+    stage: str,
+    request_key: str,
+    group: int,
+    *,
+    device: str,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[StageSummary, GroundlakeError | None]:
+    """As ``run_stage``, but with the summary of the good orders beside the error of the bad ones.
+
+    Raises:
+        GroundlakeError: The stage could not begin, the device failed, or the process was told to stop.
+    """
     request = read_request(lake, request_key)
     members = check_group(request, group)
     cls = stage_class(stage)
@@ -74,13 +95,13 @@ def _annotators(
     lake: Lake, catalog: Catalog, cls: type[Stage], entry: ModelEntry, group: Group, models: ModelStore
 ) -> list[Annotator]:
     """The chain down to this stage, registered; empty while an upstream stage never ran."""
-    for upstream in stage_chain(cls.name)[:-1]:
-        if not annotator_chain(catalog, models, upstream, group.models):
-            return []
+    if cls.upstream and not annotator_chain(catalog, models, cls.upstream, group.models):
+        return []
     for _, network in sorted(entry.networks.items()):
-        from etl.models.load import materialise
+        if models.weights_digest(network) is None:  # else the stage fetches, and checks, them when it loads
+            from etl.models.load import materialise
 
-        materialise(models, network)
+            materialise(models, network)
     chain = annotator_chain(catalog, models, cls.name, group.models)
     if chain:
         register(lake, chain[-1], group.source)
@@ -107,13 +128,14 @@ class _GroupRun:
     def _snapshot(self) -> Snapshot:
         return Snapshot.take(self._lake)
 
-    def run(self, chain: Sequence[Annotator]) -> StageSummary:
+    def run(self, chain: Sequence[Annotator]) -> tuple[StageSummary, GroundlakeError | None]:
         """Work all orders of the group."""
         start = time.monotonic()
         shards = self._group.shards
         if not chain:
             waiting = count_images(self._snapshot, shards)
-            return self._summary([], [], waiting, start, f"upstream has not run: {self._stage.upstream} comes first")
+            note = f"upstream has not run: {self._stage.upstream} comes first"
+            return self._summary([], [], waiting, start, note), None
         worker = OrderWorker(self._lake, self._engine, _makers(self._stage, chain))
         reports: list[OrderReport] = []
         failures: list[tuple[str, GroundlakeError]] = []
@@ -130,14 +152,13 @@ class _GroupRun:
                 failures.append((shard, error))
             except Exception as error:
                 log.exception("stage %s, shard %s", self._stage.name, shard)
-                failure = GroundlakeError(words(error), remedy="this is a bug: report it with the traceback above")
-                failure.__cause__ = error
-                failures.append((shard, failure))
-        if failures:
-            raise _combined(self._stage.name, failures, len(shards))
+                bug = GroundlakeError(words(error), remedy="this is a bug: report it with the traceback above")
+                bug.__cause__ = error
+                failures.append((shard, bug))
         waiting = count_waiting(self._snapshot, shards, chain)
         note = f"{waiting} images wait for stage {self._stage.upstream}" if waiting else ""
-        return self._summary(chain, reports, waiting, start, note)
+        failure = _combined(self._stage.name, failures, len(shards)) if failures else None
+        return self._summary(chain, reports, waiting, start, note), failure
 
     def _order(self, chain: Sequence[Annotator], shard: str) -> Order | None:
         """The order of a shard: the one that exists, else a new one; None when no image needs the stage.

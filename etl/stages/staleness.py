@@ -59,6 +59,28 @@ def order_items(
         ``units``: per upstream stage the unit that wrote its visible rows. An image whose upstream has no outcome yet
         is not among them.
     """
+    upstream = chain[:-1]
+    query, bound = _stale(chain, shards, force)
+    with snapshot.connect() as connection:
+        rows: list[dict[str, Any]] = (
+            connection.execute(f"{query} order by i.width, i.height, i.image_id", bound).to_arrow_table().to_pylist()
+        )
+    for row in rows:
+        row["units"] = {a.entry.stage: row.pop(f"unit_{number}") for number, a in enumerate(upstream)}
+    return rows
+
+
+def count_stale(
+    snapshot: Snapshot, shards: Sequence[str], chain: Sequence[Annotator], *, force: bool = False
+) -> dict[str, int]:
+    """How many items ``order_items`` would give per shard; shards without any are left out."""
+    query, bound = _stale(chain, shards, force)
+    with snapshot.connect() as connection:
+        found = connection.execute(f"select shard_id, count(*) from ({query}) group by shard_id", bound).fetchall()  # noqa: S608
+    return dict(found)
+
+
+def _stale(chain: Sequence[Annotator], shards: Sequence[str], force: bool) -> tuple[str, list[Any]]:
     upstream, last = chain[:-1], chain[-1]
     given = f"u{len(upstream) - 1}.value_digest" if upstream else "i.image_id"
     status, reason = (f"u{len(upstream) - 1}.{c}" if upstream else "null" for c in ("status", "reason"))
@@ -74,27 +96,34 @@ def order_items(
         left join tries t on t.image_id = i.image_id and t.input_digest = {given}
         where i.shard_id in (select unnest(?::varchar[]))
             and (? or (not coalesce(o.status <> 'failed' and o.input_digest = {given}, false)
-                       and not coalesce(t.final or t.n >= {MAX_TRIES}, false)))
-        order by i.width, i.height, i.image_id"""  # noqa: S608 - aliases and columns of ours only
+                       and not coalesce(t.final or t.n >= {MAX_TRIES}, false)))"""  # noqa: S608 - columns of ours only
     bound = [last.annotator_id, *(a.annotator_id for a in upstream), last.annotator_id, list(shards), force]
-    with snapshot.connect() as connection:
-        rows: list[dict[str, Any]] = connection.execute(query, bound).to_arrow_table().to_pylist()
-    for row in rows:
-        row["units"] = {a.entry.stage: row.pop(f"unit_{number}") for number, a in enumerate(upstream)}
-    return rows
+    return query, bound
 
 
 def count_images(snapshot: Snapshot, shards: Sequence[str]) -> int:
     """Canonical images of ``shards``."""
-    return _count(snapshot, shards, [])[0]
+    return sum(images for images, _ in count_begun(snapshot, shards, []).values())
 
 
 def count_waiting(snapshot: Snapshot, shards: Sequence[str], chain: Sequence[Annotator]) -> int:
     """Canonical images of ``shards`` for which an annotator before the last of ``chain`` has no outcome yet."""
     if len(chain) < 2:
         return 0
-    images, begun = _count(snapshot, shards, chain[:-1])
-    return images - begun
+    return sum(images - begun for images, begun in count_begun(snapshot, shards, chain[:-1]).values())
+
+
+def count_begun(
+    snapshot: Snapshot, shards: Sequence[str], annotators: Sequence[Annotator]
+) -> dict[str, tuple[int, int]]:
+    """Per shard its canonical images, and those of them with an outcome of every one of ``annotators``."""
+    query = f"""
+        with mine as (select image_id, shard_id from images where shard_id in (select unnest(?::varchar[]))),
+        begun as (select i.image_id from mine i {_joins(annotators)})
+        select shard_id, count(*), count(*) filter (where image_id in (from begun)) from mine group by shard_id"""  # noqa: S608
+    with snapshot.connect() as connection:
+        found = connection.execute(query, [list(shards), *(a.annotator_id for a in annotators)]).fetchall()
+    return {shard: (images, begun) for shard, images, begun in found}
 
 
 def _joins(upstream: Sequence[Annotator]) -> str:
@@ -102,13 +131,3 @@ def _joins(upstream: Sequence[Annotator]) -> str:
         f"join all_outcomes u{number} on u{number}.image_id = i.image_id and u{number}.annotator_id = ?"
         for number in range(len(upstream))
     )
-
-
-def _count(snapshot: Snapshot, shards: Sequence[str], upstream: Sequence[Annotator]) -> tuple[int, int]:
-    """Images of the shards, and those of them with an outcome of all of ``upstream``."""
-    query = f"""
-        with mine as (select image_id from images where shard_id in (select unnest(?::varchar[])))
-        select (select count(*) from mine), (select count(*) from mine i {_joins(upstream)})"""  # noqa: S608
-    with snapshot.connect() as connection:
-        found = connection.execute(query, [list(shards), *(a.annotator_id for a in upstream)]).fetchall()
-    return int(found[0][0]), int(found[0][1])
