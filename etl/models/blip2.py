@@ -34,8 +34,8 @@ class Captioner:
             ConfigurationError: The folder is wrong or not whole, or its configuration names no image token.
         """
         self.preprocessor = Preprocessor.read(folder, "height", "width")
-        self.tokenizer = read_tokenizer(folder)
         self.network = read_network(Blip2ForConditionalGeneration, folder, "blip2", device, dtype)
+        self.tokenizer = read_tokenizer(folder, self.network.config.text_config.vocab_size)
         if self.network.config.image_token_index is None or not self.network.config.use_decoder_only_language_model:
             raise ConfigurationError(
                 f"{folder}/config.json: image_token_index and a decoder-only language model are needed",

@@ -24,8 +24,8 @@ class TextEncoder:
         Raises:
             ConfigurationError: The folder is wrong or not whole, or the network would pool the wrong token.
         """
-        self.tokenizer = read_tokenizer(folder)
         self.network = read_network(CLIPTextModel, folder, "clip-text", device, dtype)
+        self.tokenizer = read_tokenizer(folder, self.network.config.vocab_size)
         eos = self.network.config.eos_token_id
         # With id 2 transformers pools the largest id instead, which is right for OpenAI's own vocabulary only.
         pooled = len(self.tokenizer) - 1 if eos == 2 else eos

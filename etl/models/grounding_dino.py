@@ -44,9 +44,9 @@ class Detector:
             ConfigurationError: The folder is wrong or not whole, or its tokenizer does not fit the network.
         """
         self.preprocessor = Preprocessor.read(folder, "shortest_edge", "longest_edge")
-        self.tokenizer = read_tokenizer(folder)
-        check_special_ids(folder, self.tokenizer)
         self.network = read_network(GroundingDinoForObjectDetection, folder, "groundingdino", device, dtype)
+        self.tokenizer = read_tokenizer(folder, self.network.config.text_config.vocab_size)
+        check_special_ids(folder, self.tokenizer)
         self.device, self.dtype = device, dtype
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
@@ -117,7 +118,7 @@ class Tagger:
 
     Attributes:
         tags: The tags, in the order of the scores.
-        thresholds: float32 [tags], from the list file.
+        thresholds: float64 [tags], from the list file.
     """
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
@@ -130,7 +131,7 @@ class Tagger:
         self.preprocessor = Preprocessor.read(folder, "height", "width")
         self.tags = read_lines(folder, TAG_LIST)
         self.thresholds = _thresholds(folder, len(self.tags))
-        weights = load_file(folder / "model.safetensors")
+        weights = _read_weights(folder)
         swin, head = _networks(folder, config, len(self.tags), weights)
         self.swin: Any = swin.to(device, DTYPES[dtype]).eval()
         self.head = head.to(device, DTYPES[dtype]).eval()
@@ -156,14 +157,21 @@ def read_lines(folder: Path, name: str) -> list[str]:
     return [line for line in lines if line]
 
 
-def _thresholds(folder: Path, n_tags: int) -> npt.NDArray[np.float32]:
+def _thresholds(folder: Path, n_tags: int) -> npt.NDArray[np.float64]:
     try:
-        values = np.asarray([float(line) for line in read_lines(folder, THRESHOLDS)], dtype=np.float32)
+        values = np.asarray([float(line) for line in read_lines(folder, THRESHOLDS)], dtype=np.float64)
     except ValueError as error:
         raise ConfigurationError(f"{folder / THRESHOLDS}: {error}") from error
     if len(values) != n_tags:
         raise ConfigurationError(f"{folder}: {n_tags} tags in {TAG_LIST}, but {len(values)} lines in {THRESHOLDS}")
     return values
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError(f"the weights in {folder} cannot be read: {error}") from error
 
 
 def _networks(

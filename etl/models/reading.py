@@ -14,6 +14,7 @@ from etl.errors import ConfigurationError
 from etl.models.folders import check_folder, check_keys
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 _logging: Any = transformers_logging
 _logging.disable_progress_bar()
@@ -42,9 +43,29 @@ def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str) -
     return network.to(device).eval()
 
 
-def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder of weights; raises ConfigurationError."""
+def read_tokenizer(folder: Path, vocabulary: int) -> Any:
+    """The tokenizer of a folder of weights.
+
+    Args:
+        folder: The folder.
+        vocabulary: Token ids the network knows.
+
+    Raises:
+        ConfigurationError: It is missing, unreadable, or has ids beyond the network's.
+    """
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        # transformers would answer with an empty tokenizer of the kind that fits the network.
+        raise ConfigurationError(
+            f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES)}",
+            remedy="copy the tokenizer files that belong to the checkpoint into the folder",
+        )
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    if len(tokenizer) > vocabulary:
+        raise ConfigurationError(
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, its network knows {vocabulary}",
+            remedy="take the tokenizer files that belong to the checkpoint",
+        )
+    return tokenizer

@@ -92,7 +92,7 @@ class ModelStore:
                     continue  # named by the check below
             found = file_digests(copy)
             if found != dict(files):
-                raise WeightsChangedError(network, sorted(name for name, _ in set(found.items()) ^ set(files.items())))
+                raise WeightsChangedError(network, sorted({name for name, _ in found.items() ^ files.items()}))
             try:
                 copy.rename(place)
             except OSError as error:

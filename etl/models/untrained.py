@@ -109,7 +109,7 @@ def _blip2(folder: Path) -> None:
     config = Blip2Config(**small.CAPTIONER | {"text_config": text, "image_token_index": 3})
     network = _enliven(Blip2ForConditionalGeneration(config))
     nn.init.normal_(network.query_tokens, std=0.5)
-    network.language_projection.weight.mul_(8.0)  # else all pictures get the same caption
+    network.language_projection.weight.mul_(3.0)  # else all pictures get the same caption
     decoder = network.language_model.model.decoder
     # Output and input embeddings are one matrix: unless the place outweighs the word, a word is followed by itself.
     nn.init.normal_(decoder.embed_tokens.weight, std=0.1)

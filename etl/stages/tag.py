@@ -82,7 +82,7 @@ class TagStage(Stage):
         chosen.sort(key=lambda index: (-rounded[index], index))
         return [{"tag": self.tagger.tags[i], "score": float(rounded[i])} for i in chosen[: self.options.max_tags]]
 
-    def _thresholds(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | float:
+    def _thresholds(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | float:
         if self.options.quantile is not None:
             return float(np.quantile(scores, self.options.quantile))
         return self.tagger.thresholds if self.options.threshold is None else self.options.threshold

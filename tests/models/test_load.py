@@ -1,0 +1,69 @@
+"""From the catalog's text to a folder of weights."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from real_models import model_store
+
+from etl.errors import ConfigurationError, UnknownNameError
+from etl.models import untrained
+from etl.models.load import materialise
+from etl.settings import Network
+
+
+def test_an_untrained_network_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    models, network = model_store(tmp_path), Network(family="clip-text", weights="untrained:small/3")
+    first = materialise(models, network)
+    monkeypatch.setattr(untrained, "build", lambda *_: pytest.fail("built again"))
+    assert materialise(models, network) == first
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["clip-text"]
+
+
+def test_a_folder_is_needed_only_once(tmp_path: Path, weights: dict[str, Path]):
+    given = tmp_path / "given"
+    shutil.copytree(weights["sam"], given)
+    models, network = model_store(tmp_path), Network(family="sam", weights=f"file:{given}")
+    first = materialise(models, network)
+    shutil.rmtree(given)
+    assert materialise(models, network) == first
+
+
+def test_a_folder_that_changed_after_it_was_added_is_refused(tmp_path: Path, weights: dict[str, Path]):
+    given = tmp_path / "given"
+    shutil.copytree(weights["sam"], given)
+    models, network = model_store(tmp_path), Network(family="sam", weights=f"file:{given}")
+    materialise(models, network)
+    (given / "preprocessor_config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match="has changed since it was added"):
+        materialise(models, network)
+
+
+def test_weights_of_another_family_are_refused(tmp_path: Path, weights: dict[str, Path]):
+    network = Network(family="sam", weights=f"file:{weights['ram']}")
+    with pytest.raises(ConfigurationError, match="model_type 'ram'; family 'sam' needs 'sam'"):
+        materialise(model_store(tmp_path), network)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        materialise(model_store(tmp_path), Network(family="sam", weights="file:/nowhere/at/all"))
+
+
+def test_pickles_are_refused(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "sam"}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ConfigurationError, match="holds no"):
+        materialise(model_store(tmp_path / "store"), Network(family="sam", weights=f"file:{tmp_path}"))
+
+
+def test_an_unknown_configuration_names_the_known_ones(tmp_path: Path):
+    with pytest.raises(UnknownNameError, match="known: small"):
+        materialise(model_store(tmp_path), Network(family="sam", weights="untrained:huge/0"))
+
+
+def test_stored_weights_are_reached_without_importing_torch():
+    code = "import sys, etl.models.load, etl.stages.tag, etl.stages.ground, etl.stages.caption, etl.stages.embed; "
+    subprocess.run([sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=True)

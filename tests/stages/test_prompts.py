@@ -1,0 +1,113 @@
+"""Prompts: every tag is asked for whole, and every box comes back as exactly one of the tags."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.errors import ConfigurationError
+from etl.models.tokenizers import detector_tokenizer
+from etl.models.tokens import CLS, COMMA, DOT, QUESTION, SEP
+from etl.stages.prompts import match_boxes, plan_prompts
+
+TOKENIZER = detector_tokenizer(["dog", "traffic", "light", "cube", "ball"])
+TAGS = ["dog", "traffic light", "t-shirt", "ball (toy)", "rubik's cube", "3d glasses", "st. bernard", "who?", "a, b"]
+
+
+def tokens(text: str) -> list[int]:
+    return TOKENIZER(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("style", ["phrases", "joined"])
+@pytest.mark.parametrize("limit", [20, 40, 256])
+def test_every_tag_maps_back_to_itself(style: str, limit: int):
+    asked = []
+    for prompt in plan_prompts(TAGS, tokens, limit, style):
+        assert len(prompt.ids) <= limit
+        for number, (tag, (start, stop)) in enumerate(zip(prompt.tags, prompt.spans, strict=True)):
+            probabilities = np.zeros((1, len(prompt.ids)), np.float32)
+            probabilities[0, start:stop] = 0.9
+            (match,) = match_boxes(probabilities, prompt, 0.2, style)
+            assert (match.tag, match.score) == (prompt.tags[number], pytest.approx(0.9))
+            words = tag.replace(".", " ").replace("?", " ")
+            assert TOKENIZER.decode(match.ids) == TOKENIZER.decode(tokens(words))
+            asked.append(tag)
+    assert asked == TAGS
+
+
+def test_phrases_are_parted_by_full_stops_and_joined_ones_by_commas():
+    (phrases,) = plan_prompts(["dog", "traffic light"], tokens, 64, "phrases")
+    (joined,) = plan_prompts(["dog", "traffic light"], tokens, 64, "joined")
+    dog, light = tokens("dog"), tokens("traffic light")
+    assert phrases.ids == (CLS, *dog, DOT, *light, DOT, SEP)
+    assert joined.ids == (CLS, *dog, COMMA, *light, DOT, SEP)
+
+
+def test_a_separator_inside_a_tag_splits_no_phrase():
+    (prompt,) = plan_prompts(["st. bernard", "who?"], tokens, 64)
+    assert prompt.ids.count(DOT) == 2
+    assert QUESTION not in prompt.ids
+    assert prompt.tags == ("st. bernard", "who?")
+
+
+@given(
+    st.lists(st.text("abcdefgh -.'", min_size=1, max_size=12), max_size=30, unique=True),
+    st.integers(min_value=16, max_value=60),
+)
+def test_nothing_is_lost_or_cut_whatever_the_tags(tags: list[str], limit: int):
+    prompts = plan_prompts(tags, tokens, limit)
+    wanted = [tag for tag in tags if tokens(tag.replace(".", " "))]
+    assert [tag for prompt in prompts for tag in prompt.tags] == wanted
+    for prompt in prompts:
+        assert len(prompt.ids) <= limit
+        assert (prompt.ids[0], prompt.ids[-1]) == (CLS, SEP)
+        for tag, (start, stop) in zip(prompt.tags, prompt.spans, strict=True):
+            assert list(prompt.ids[start:stop]) == tokens(tag.replace(".", " "))
+
+
+def test_prompts_are_as_few_as_they_can_be():
+    assert [len(prompt.tags) for prompt in plan_prompts(["dog"] * 7, tokens, 8)] == [3, 3, 1]
+
+
+def test_no_tags_give_no_prompt():
+    assert plan_prompts([], tokens, 64) == []
+    assert plan_prompts(["...", " "], tokens, 64) == []
+
+
+def test_a_tag_longer_than_a_prompt_is_refused_not_cut():
+    with pytest.raises(ConfigurationError, match="exclude_tags"):
+        plan_prompts(["dog " * 30], tokens, 16)
+
+
+def test_a_box_goes_to_the_tag_with_the_best_mean_and_is_scored_by_the_best_token():
+    (prompt,) = plan_prompts(["traffic light", "dog"], tokens, 64)
+    probabilities = np.zeros((2, len(prompt.ids)), np.float32)
+    traffic, light, dog = 1, 2, 4
+    probabilities[0, [traffic, light, dog]] = [0.1, 0.8, 0.5]
+    probabilities[1, [traffic, light, dog]] = [0.7, 0.8, 0.5]
+    first, second = match_boxes(probabilities, prompt, 0.2)
+    assert (first.tag, first.score, first.ids) == ("dog", pytest.approx(0.8), tuple(tokens("dog")))
+    assert (second.tag, second.score, second.ids) == (
+        "traffic light",
+        pytest.approx(0.8),
+        tuple(tokens("traffic light")),
+    )
+
+
+def test_separators_have_no_say():
+    (prompt,) = plan_prompts(["dog"], tokens, 64)
+    probabilities = np.full((1, len(prompt.ids)), 0.99, np.float32)
+    probabilities[0, 1] = 0.3
+    assert match_boxes(probabilities, prompt, 0.2)[0].score == pytest.approx(0.3)
+
+
+def test_a_box_none_of_whose_tokens_pass_answers_with_nothing():
+    (prompt,) = plan_prompts(["dog", "ball"], tokens, 64)
+    probabilities = np.full((1, len(prompt.ids)), 0.1, np.float32)
+    assert match_boxes(probabilities, prompt, 0.2)[0].ids == ()
+
+
+def test_planning_prompts_needs_no_torch():
+    assert "torch" not in Path(plan_prompts.__code__.co_filename).read_text()
