@@ -1,6 +1,5 @@
 """The stage caption."""
 
-
 import pytest
 from real_models import item, loaded_stage
 
