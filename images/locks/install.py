@@ -7,6 +7,7 @@ stamp that says so is written last.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -14,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,7 @@ LOCKS = ROOT / "images" / "locks"
 VENV = ROOT / ".venv"
 TOOLS = ROOT / ".tools" / "uv"
 STAMP = VENV / "groundlake-installed"
-# Measured: .venv is 7.4 GB with CUDA and some 3 GB without; files are shared with uv's cache where both are on one disk.
+# Measured: .venv is 7.4 GB with CUDA, some 3 GB without; it shares its files with uv's cache on the same disk.
 NEEDED_GB = {"CUDA": 9, "CPU": 4}
 BELONGS_TO_STAMP = (LOCKS / "uv.txt", LOCKS / "torch.txt", LOCKS / "local.txt", ROOT / "pyproject.toml")
 
@@ -36,24 +37,27 @@ def main() -> int:
     )
     parser.add_argument("--no-disk-check", action="store_true", help="install however little space there is")
     options = parser.parse_args()
-    _wait_for_other_installations()
+    with _alone():
+        return bring_up_to_date(options.uv, options.torch_index, check_disk=not options.no_disk_check)
+
+
+def bring_up_to_date(uv: str, torch_index: str, *, check_disk: bool) -> int:
+    """Install unless the stamp says that all is there; returns the exit code."""
     # Whoever once chose another index for torch keeps it when the locks change.
-    index = options.torch_index or _installed().get("torch-index", "")
+    index = torch_index or _installed().get("torch-index", "")
     wanted = {"torch-index": index, "digest": _digest()}
     if _installed() == wanted:
         return 0
     if not (3, 11) <= sys.version_info[:2] < (3, 13):
         return _fail(f"Python {sys.version.split()[0]} does not do", "run 'make PYTHON=<path of Python 3.11 or 3.12>'")
-    if not options.no_disk_check and not _space("CPU" if index else "CUDA"):
+    if check_disk and not _space("CPU" if index else "CUDA"):
         return 1
     STAMP.unlink(missing_ok=True)
     try:
-        install(Path(options.uv) if options.uv else _bootstrap(), index)
+        install(Path(uv) if uv else _bootstrap(), index)
     except subprocess.CalledProcessError as error:
-        return _fail(
-            f"'{' '.join(map(str, error.cmd))}' ended with code {error.returncode}",
-            "see its message above, then run make again",
-        )
+        command = " ".join(map(str, error.cmd))
+        return _fail(f"'{command}' ended with code {error.returncode}", "see its message above, then run make again")
     STAMP.write_text("".join(f"{key}={value}\n" for key, value in wanted.items()))
     return 0
 
@@ -100,11 +104,13 @@ def _bootstrap() -> Path:
     return uv
 
 
-def _wait_for_other_installations() -> None:
-    """Hold a lock until this process ends: two makes in one clone would else install into one folder at once."""
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Wait for other installations: two makes in one clone would else install into one folder at once."""
     TOOLS.parent.mkdir(exist_ok=True)
-    descriptor = os.open(TOOLS.parent / "install.lock", os.O_CREAT | os.O_RDWR)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with (TOOLS.parent / "install.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _space(kind: str) -> bool:
