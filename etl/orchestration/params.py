@@ -1,4 +1,7 @@
-"""The trigger forms: what a person may ask a DAG for. Suggestions come from the catalog; free text is allowed too."""
+"""The trigger forms: what a person may ask a DAG for, with the names the catalog has.
+
+A list with suggestions takes nothing else in the UI; where other names are right, the field is text, one per line.
+"""
 
 from __future__ import annotations
 
@@ -36,19 +39,20 @@ def ingest_params() -> dict[str, Param]:
 def annotate_params() -> dict[str, Param]:
     """The form of the annotate DAG."""
     catalog = catalog_or_nothing()
+    names = ", ".join(f"`{name}`" for name in sorted(catalog.sources)) or "none"
     models = [f"{model.stage}={model.name}" for model in catalog.models.values()]
     return {
         "sources": _choice(
             "Sources",
-            "Only these; sources made by `groundlake ingest run` count too. **Empty: those whose new images started "
-            "this run, or all.**",
-            sorted(catalog.sources),
+            f"Only these, one per line: those of the catalog ({names}), and those made by `groundlake ingest run`. "
+            "**Empty: those whose new images started this run, or all.**",
+            [],
             WHAT,
         ),
         "shards": _choice(
             "Shards",
-            "Only these: ids or unique beginnings of ids, as `groundlake status --shards` prints them. **Empty: all "
-            "shards with something to do.**",
+            "Only these, one per line: ids or unique beginnings of ids, as `groundlake status --shards` prints them. "
+            "**Empty: all shards with something to do.**",
             [],
             WHAT,
         ),
@@ -79,7 +83,7 @@ def manifest_params() -> dict[str, Param]:
 
 
 def _choice(title: str, text: str, examples: Sequence[str], section: str, *, default: Sequence[str] = ()) -> Param:
-    """A list of names: picked from ``examples`` or typed; without any, one per line."""
+    """A list of names: picked from ``examples``, or typed, one per line, where there are none."""
     form: dict[str, Any] = {"title": title, "description_md": text, "section": section}
     if examples:
         form["examples"] = list(examples)

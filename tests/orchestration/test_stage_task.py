@@ -24,7 +24,7 @@ def test_both_profiles_share_retries_pool_order_and_names(profile: Any, monkeypa
     task = stage_task("tag", ["stage"], profile=profile)
     assert (task.retries, task.pool, task.do_xcom_push) == (RETRIES, "h200", False)
     assert isinstance(task.retry_policy, GroundlakeRetryPolicy)
-    assert task.weight_rule.__class__.__name__ == "_UpstreamPriorityWeightStrategy" or task.weight_rule == "upstream"
+    assert task.weight_rule == "upstream"  # depth-first
     assert task.map_index_template == "{{ task.subject }}"
     assert {"reference", "subject"} <= set(task.template_fields)
 
@@ -98,12 +98,16 @@ def test_broken_catalog_empties_the_suggestions_and_fails_the_plan(
         open_place()
 
 
-def test_forms_suggest_what_the_catalog_has_and_take_free_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forms_suggest_what_the_catalog_has_and_sources_of_the_command_line_can_be_annotated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "catalog" / "sources").mkdir(parents=True)
     (tmp_path / "catalog" / "sources" / "pets.yaml").write_text("uri: pets.csv\n")
     monkeypatch.setenv("GROUNDLAKE_CATALOG", str(tmp_path / "catalog"))
-    param = ingest_params()["sources"]
-    assert param.schema["examples"] == ["pets"]
+    assert ingest_params()["sources"].schema["examples"] == ["pets"]
+    param = annotate_params()["sources"]
+    assert "`pets`" in param.schema["description_md"]
+    assert "examples" not in param.schema  # a list with suggestions takes nothing else in the UI
     assert param.resolve(["made-by-the-command-line"]) == ["made-by-the-command-line"]
     assert param.resolve(None) is None
 
