@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,12 @@ def test_progress_reaches_the_number_of_images(hand: Handmade) -> None:
     seen: list[tuple[int, int]] = []
     build_manifest(hand.lake, spec(), progress=lambda done, of: seen.append((done, of)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_twins_that_build_at_once_leave_one_whole_manifest(hand: Handmade) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        built = [one.result() for one in [pool.submit(build_manifest, hand.lake, spec(fmt="coco")) for _ in range(2)]]
+    assert built[0].folder == built[1].folder
+    assert sorted(one.built for one in built) == [False, True]
+    assert [p.name for p in built[0].folder.parent.iterdir()] == [built[0].version]
+    assert hand.lake.table("manifests").to_pyarrow_table().num_rows == 1
