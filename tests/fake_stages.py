@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 
 from etl.settings import Catalog, ModelEntry
 from etl.stages import registry
@@ -122,3 +124,12 @@ def catalog_of(*entries: ModelEntry) -> Catalog:
     """A catalog with these models; a fake one for each stage that has none."""
     given = {e.stage for e in entries}
     return Catalog(models={e.name: e for e in (*entries, *(entry(s) for s in INSTALLED if s not in given))})
+
+
+def write_catalog(folder: Path, *entries: ModelEntry) -> Path:
+    """The entries as catalog files, for commands; none is a default, since the shipped catalog has those."""
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    for one in entries:
+        content = one.model_dump(mode="json") | {"default": False}
+        (folder / "models" / f"{one.name}.yaml").write_text(yaml.safe_dump(content))
+    return folder

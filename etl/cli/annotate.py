@@ -156,6 +156,7 @@ def _show(found: Sequence[Sequence[Forecast]], stages: Sequence[str], rates: Map
     from rich.table import Table
 
     table = Table("group", "source", "shards", "images", *stages, title="images to work on, per stage")
+    table.columns[2].overflow = "fold"
     for number, rows in enumerate(found):
         shards = list(dict.fromkeys(row.shard for row in rows))
         label = shards[0][:12] + (f" and {len(shards) - 1} more" if len(shards) > 1 else "")

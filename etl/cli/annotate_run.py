@@ -20,7 +20,7 @@ from etl.stages.planning import Group, Request, model_names, plan_request, selec
 from etl.stages.progress import Progress
 from etl.stages.resume import begin, end, unfinished
 from etl.stages.runner import try_stage
-from etl.stages.staleness import count_images
+from etl.stages.staleness import count_images, stage_chain
 from etl.stages.summary import StageSummary, add_counts, by_status
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def _watching(groups: int) -> Iterator[Callable[[int, Progress], None]]:
 
 def _report(context: Context, request: Request, summaries: Sequence[StageSummary]) -> None:
     table = Table("stage", "model", "images", "ok", "empty", "failed", "images/s", title=f"request {request.name}")
+    table.columns[1].overflow = "fold"
     for stage in request.stages:
         mine = [summary for summary in summaries if summary.stage == stage]
         for model in sorted({summary.model for summary in mine}):
@@ -187,11 +188,12 @@ def nothing_to_do(context: Context, options: Mapping[str, Any]) -> str:
     images = sum(count_images(snapshot, shards) for shards in members.values())
     if not images:
         return "nothing to do: there are no images; next: groundlake ingest run --urls urls.parquet --source mine"
-    stages = options["stages"]
-    for source, shards in members.items():
-        names = model_names(context.catalog, source, stages, options["models"])
+    # Where a stage before it was asked for too, an image that waits would have made its shard part of the request.
+    lonely = [stage for stage in options["stages"] if not set(stage_chain(stage)[:-1]) <= set(options["stages"])]
+    for source, shards in members.items() if lonely else ():
+        names = model_names(context.catalog, source, lonely, options["models"])
         group = Group(source, tuple(shards), names)
-        for row in forecast(context.lake, context.catalog, group, stages, force=False):
+        for row in forecast(context.lake, context.catalog, group, lonely, force=False):
             if row.waiting:
                 return (
                     f"nothing to do yet: {row.waiting} images of shard {row.shard[:12]} of {source} wait for the "

@@ -39,6 +39,8 @@ def list_models(
     from rich.table import Table
 
     table = Table("stage", "model", "default", "weights", "annotator", "current for")
+    for column in table.columns:
+        column.overflow = "fold"  # names are to be copied: never cut
     for row in rows:
         weights = ("UNTRAINED, " if row["untrained"] else "") + ("in the lake" if row["stored"] else "not in the lake")
         default = "yes" if row["default"] else ""

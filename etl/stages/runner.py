@@ -147,14 +147,10 @@ class _GroupRun:
                     reports.append(worker.work(order, self._watch, where))
             except (StoppedError, DeviceError):
                 raise
-            except GroundlakeError as error:
-                log.error("stage %s, shard %s: %s", self._stage.name, shard, error)
-                failures.append((shard, error))
-            except Exception as error:
-                log.exception("stage %s, shard %s", self._stage.name, shard)
-                bug = GroundlakeError(words(error), remedy="this is a bug: report it with the traceback above")
-                bug.__cause__ = error
-                failures.append((shard, bug))
+            except Exception as error:  # typed, named, and raised once the other orders are done
+                known = isinstance(error, GroundlakeError)
+                log.error("stage %s, shard %s: %s", self._stage.name, shard, error, exc_info=not known)
+                failures.append((shard, _typed(error)))
         waiting = count_waiting(self._snapshot, shards, chain)
         note = f"{waiting} images wait for stage {self._stage.upstream}" if waiting else ""
         failure = _combined(self._stage.name, failures, len(shards)) if failures else None
@@ -218,6 +214,17 @@ def _makers(stage: Stage, chain: Sequence[Annotator]) -> list[Maker]:
     if missing:
         raise ConfigurationError(f"stage {stage.name!r} reads {missing}, which no stage before it writes")
     return [makers[table] for table in stage.reads]
+
+
+def _typed(error: Exception) -> GroundlakeError:
+    if isinstance(error, GroundlakeError):
+        return error
+    if isinstance(error, OSError):  # a disk or a network outside the store, such as that of the scratch folder
+        typed: GroundlakeError = RetryableError(words(error), remedy="mend the cause and run it again: it resumes")
+    else:
+        typed = GroundlakeError(words(error), remedy="this is a bug: report it with the traceback above")
+    typed.__cause__ = error
+    return typed
 
 
 def _combined(stage: str, failures: Sequence[tuple[str, GroundlakeError]], orders: int) -> GroundlakeError:
