@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,8 +67,6 @@ def list_manifests(
 
         groundlake manifest list
     """
-    from rich.table import Table
-
     from etl.lake import Snapshot
 
     context = open_context(lake)
@@ -83,12 +82,9 @@ def list_manifests(
     if not rows:
         out.print("none was built yet; next: groundlake manifest build NAME, or --sql and --format")
         return
-    shown = Table(title="built manifests", title_justify="left")
-    for column in rows[0]:
-        shown.add_column(column, justify="right" if column.startswith("n_") else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(str(value) for value in row.values()))
-    out.print(shown)
+        counts = f"{row['n_images']} images, {row['n_annotations']} annotations, {row['built_at']} UTC"
+        out.print(f"built: {row['name']} ({row['format']}): {counts}\n  {row['path']}", markup=False)
 
 
 def _spec(
@@ -137,14 +133,14 @@ def _pair(text: str, flag: str) -> tuple[str, Any]:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere (the log of a task) a line every ten per cent."""
+    """A bar on a terminal; elsewhere (the log of a task) a line every ten seconds."""
     if not err.is_terminal:
-        said = -1
+        said = time.monotonic()
 
         def say(done: int, total: int) -> None:
             nonlocal said
-            if 10 * done // total > said:
-                said = 10 * done // total
+            if done == total or time.monotonic() - said > 10:
+                said = time.monotonic()
                 err.print(f"{name}: {done}/{total} images", markup=False)
 
         yield say
@@ -166,10 +162,10 @@ def _show(built: BuiltManifest) -> None:
     lost = {name: selection.get(name, 0) for name in ("images_unknown", "images_taken_down", "instances_unknown")}
     for reason, count in {**built.dropped, **lost}.items():
         if count:
-            out.print(f"  not in it: {count} {reason}")
+            out.print(f"  not in it: {count} {reason.replace('_', ' ')}")
     for note, count in lock["counts"]["notes"].items():
         if count:
-            out.print(f"  note: {count} {note}")
+            out.print(f"  note: {count} {note.replace('_', ' ')}")
     untrained = [one["stage"] for one in lock["annotators"] if one["untrained"]]
     if untrained:
         out.print(f"  [bold yellow]untrained weights[/] in {', '.join(untrained)}: the answers mean nothing")

@@ -105,5 +105,5 @@ def _show_shards(state: SourceState) -> None:
         pending = ", ".join(f"{stage} {count}" for stage, count in one.pending.items()) or "0"
         told = "done" if one.settled else "open"
         numbers = (str(one.urls), str(one.failed_urls), str(one.images))
-        shown.add_row(one.shard_id, str(one.attempt), told, *numbers, pending)
+        shown.add_row(one.shard_id[:12], str(one.attempt), told, *numbers, pending)
     out.print(shown)

@@ -32,7 +32,7 @@ def test_shards_are_listed_when_asked_for(groundlake: Command, lake: Lake) -> No
     hand = Handmade(lake)
     shard = hand.add(*PICTURES, settle=False)
     out = groundlake("status", "--shards", "--lake", lake.uri).out
-    assert shard in out
+    assert shard[:12] in out
     assert "1 open, 2 urls in open shards" in out
 
 
