@@ -1,5 +1,6 @@
 """From the catalog's text to a folder of weights."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,9 @@ def test_an_unknown_configuration_names_the_known_ones(tmp_path: Path):
 def test_stored_weights_are_reached_without_importing_torch():
     code = "import sys, etl.models.load, etl.stages.tag, etl.stages.ground, etl.stages.caption, etl.stages.embed; "
     subprocess.run([sys.executable, "-c", code + "sys.exit('torch' in sys.modules)"], check=True)
+
+
+def test_waiting_threads_of_torch_leave_their_core_to_others():
+    code = "import etl.stages.runner, os, sys; sys.exit(os.environ['OMP_WAIT_POLICY'] != 'passive')"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
