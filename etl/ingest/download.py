@@ -13,7 +13,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,7 @@ from etl.settings.catalog import Download
 Progress = Callable[[int, int], None]
 _POLL = 0.2
 _NAME = "00000"  # img2dataset's first and only shard
-_LOG_TAIL = 1500
+_LOG_LINES = 12
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,14 @@ def download(urls: Sequence[str], settings: Download, folder: Path, progress: Pr
     pq.write_table(pa.table({"url": pa.array(urls, pa.string())}), job.urls)
     job.write(folder / "job.json")
     output = Path(job.output)
+    log: deque[bytes] = deque(maxlen=_LOG_LINES)
     try:
-        with (folder / "worker.log").open("wb") as log:
-            code = _run(job, folder / "job.json", log.fileno(), progress)
+        code = _run(job, folder / "job.json", log, progress)
         if code != 0:
             raise RetryableError(f"img2dataset ended with exit code {code}")
         return output / f"{_NAME}.tar", _read_rows(urls, output, Path(job.notes))
     except RetryableError as error:
-        tail = (folder / "worker.log").read_text(errors="replace")[-_LOG_TAIL:].strip()
+        tail = b"".join(log).decode(errors="replace").strip()
         raise RetryableError(
             f"{error.message}; its output ends with:\n{tail}",
             remedy=f"check memory and the disk of {folder.parent}, then run it again: nothing was stored",
@@ -105,22 +107,25 @@ def _job(count: int, settings: Download, folder: Path) -> Job:
     )
 
 
-def _run(job: Job, job_file: Path, log: int, progress: Progress) -> int:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+def _run(job: Job, job_file: Path, log: deque[bytes], progress: Progress) -> int:
     process = subprocess.Popen(  # noqa: S603 - our own module and interpreter
         [sys.executable, "-m", "etl.ingest.worker", str(job_file)],
         stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=environment,
+        # Not a file: on a full disk a line of output would fail, and img2dataset then hangs.
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         start_new_session=True,  # so that its children can be killed with it
     )
+    reader = threading.Thread(target=lambda: log.extend(process.stdout or ()), daemon=True)
+    reader.start()
     try:
         return _wait(process, job, progress)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        reader.join()  # ends with the last of the worker's processes
 
 
 def _wait(process: subprocess.Popen[bytes], job: Job, progress: Progress) -> int:

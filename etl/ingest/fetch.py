@@ -10,12 +10,14 @@ import http.client
 import io
 import json
 import os
+import signal
 import socket
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 from urllib.response import addinfourl
 
@@ -83,12 +85,15 @@ class Opener(urllib.request.OpenerDirector):
 
     def open(self, fullurl: Any, data: Any = None, timeout: float | None = 10) -> addinfourl:
         """Fetch a request whole; raises what urllib raises, after noting it."""
-        url = fullurl.full_url
-        request = urllib.request.Request(quote(url, safe=_KEPT), headers=dict(fullurl.header_items()))  # noqa: S310
+        given = urllib.request.Request(fullurl) if isinstance(fullurl, str) else fullurl  # noqa: S310
+        url = given.full_url
+        request = urllib.request.Request(quote(url, safe=_KEPT), headers=dict(given.header_items()))  # noqa: S310
         try:
             with self._inner.open(request, data, timeout) as answer:
                 body = answer.read()
                 found = addinfourl(io.BytesIO(body), answer.headers, answer.url, answer.status)
+        except MemoryError as error:
+            _give_up(error)
         except Exception as error:
             error_class, status = classify(error)
             self._note({"url": url, "error_class": error_class, "http_status": status, "bytes": None})
@@ -120,12 +125,25 @@ def _bounded_handlers(max_bytes: int) -> tuple[urllib.request.HTTPHandler, urlli
     return PlainHandler(), SecureHandler()
 
 
+def _give_up(error: BaseException) -> NoReturn:
+    """End the worker at once: img2dataset would book a failure of this place as one of the url, or hang."""
+    os.write(sys.stderr.fileno(), f"\nthe worker gives up: {type(error).__name__}: {error}\n".encode())
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
 def install(notes: Path, max_bytes: int, *, proxies: bool) -> None:
     """Make every ``urlopen`` of this process go through an Opener that appends its notes to a file."""
     descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def note(content: dict[str, Any]) -> None:
-        os.write(descriptor, json.dumps(content).encode() + b"\n")  # one write: lines of threads do not mix
+        line = json.dumps(content).encode() + b"\n"
+        try:
+            written = os.write(descriptor, line)  # one write: lines of threads do not mix
+        except OSError as error:
+            _give_up(error)
+        if written != len(line):
+            _give_up(OSError(f"{notes}: {written} of {len(line)} bytes were written: the disk is full"))
 
     os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), _LOCAL)))
     urllib.request.install_opener(Opener(max_bytes, proxies=proxies, note=note))

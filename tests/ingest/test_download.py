@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,7 @@ URLS = ["http://a/1", "http://a/2", "http://a/3"]
 def leave(folder: Path, keys: list[int], *, without: str = "", cut: bool = False) -> Callable[..., int]:
     """A worker that ends with 0 and leaves the rows of ``keys``, as img2dataset does on a full disk."""
 
-    def run(*_: object) -> int:
+    def run(_: object, __: object, log: deque[bytes], ___: object) -> int:
         output = folder / "output"
         output.mkdir()
         columns = {"key": [f"{key:06d}" for key in keys], "url": [URLS[key] for key in keys]}
@@ -120,7 +121,7 @@ def leave(folder: Path, keys: list[int], *, without: str = "", cut: bool = False
         (output / "00000.tar").write_bytes(b"")
         if without:
             (output / without).unlink()
-        (folder / "worker.log").write_text("OSError: [Errno 28] No space left on device")
+        log.append(b"OSError: [Errno 28] No space left on device")
         return 0
 
     return run

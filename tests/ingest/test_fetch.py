@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -125,3 +128,21 @@ def test_an_answer_that_trickles_times_out_as_a_whole(head: bytes) -> None:
 def test_other_schemes_are_not_opened(url: str) -> None:
     body, note = fetch(url)
     assert (body, note["error_class"]) == (None, "bad_url")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_worker_that_cannot_note_an_outcome_ends_rather_than_blame_the_url(tmp_path: Path) -> None:
+    script = """
+import urllib.request
+from pathlib import Path
+from etl.ingest.fetch import install
+install(Path("/dev/full"), 1000, proxies=False)
+try:
+    urllib.request.urlopen("http://127.0.0.1:1/x")
+except OSError:
+    print("went on")
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
+    assert "the worker gives up: OSError: [Errno 28] No space left on device" in done.stderr
