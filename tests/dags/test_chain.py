@@ -25,7 +25,7 @@ from etl.lake import Lake, Snapshot
 from etl.settings import Settings
 from etl.settings.catalog import STAGES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Of the sample source: twelve pictures, one copy of the first of them, one cut short, two that are gone.
 URLS = r"/(pictures/000\d|pictures/001[01]|mirror/0000|broken/cut-0|gone/[01]\.)"
