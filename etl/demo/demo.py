@@ -90,6 +90,7 @@ def run(root: Path, report: Report) -> None:
             left = [Run(dag, run["dag_run_id"]) for dag in CHAIN for run in running.airflow.client.active_runs(dag)]
             if left:
                 report.line(f"  going on with {len(left)} runs of an interrupted demo", "yellow")
+                follower.skip_told(left)
             followed = follower.follow([*left, trigger(running, "ingest", {"sources": [SOURCE]})])
             # After a failed or killed run there may be work that no new picture will trigger.
             for _ in CHAIN:

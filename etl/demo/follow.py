@@ -43,6 +43,11 @@ class Follower:
         self._client: AirflowClient = airflow.client
         self._told: set[tuple[object, ...]] = set()
 
+    def skip_told(self, runs: Iterable[Run]) -> None:
+        """Do not tell again what happened in these runs before now."""
+        for run in runs:
+            self._told |= {_change(task) for task in self._client.tasks(run.dag, run.run_id)}
+
     def follow(self, runs: Iterable[Run]) -> list[Run]:
         """Wait until these runs and all that they lead to have ended well; returns them in the order of their end.
 
@@ -88,7 +93,7 @@ class Follower:
 
     def _tell(self, task: Json) -> None:
         state = task["state"]
-        key = (task["dag_run_id"], task["task_id"], task["map_index"], task["try_number"], state)
+        key = _change(task)
         if state not in SHOWN or key in self._told:
             return
         self._told.add(key)
@@ -119,6 +124,10 @@ class Follower:
             f"the run {run.run_id} of DAG {run.dag} failed; failed tasks: {names}",
             remedy=f"mend the cause and run it again: it resumes; all logs are in {self._airflow.site.home / 'logs'}",
         )
+
+
+def _change(task: Json) -> tuple[object, ...]:
+    return tuple(task[name] for name in ("dag_id", "dag_run_id", "task_id", "map_index", "try_number", "state"))
 
 
 def _name(task: Json) -> str:

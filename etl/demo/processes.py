@@ -76,7 +76,7 @@ def is_stage_command(command: Sequence[str]) -> bool:
     return any(Path(part).name == "groundlake" or part.startswith("etl.cli") for part in head)
 
 
-def stop_all(refs: Iterable[ProcessRef], folder: Path, *, grace: float = 25.0) -> list[str]:
+def stop_all(refs: Iterable[ProcessRef], folder: Path, *, grace: float = 40.0) -> list[str]:
     """Stop these processes and whatever they started; what does not end in time is killed.
 
     Args:
@@ -85,7 +85,7 @@ def stop_all(refs: Iterable[ProcessRef], folder: Path, *, grace: float = 25.0) -
         grace: Seconds each group of processes may take to end.
 
     Returns:
-        The names of those that were still alive.
+        The names of those that were still alive; ``(killed)`` follows that of one that did not end by itself.
     """
     found = {ref.name: process for ref in refs if (process := ref.find())}
     family = _family(found.values(), folder)
@@ -99,8 +99,8 @@ def stop_all(refs: Iterable[ProcessRef], folder: Path, *, grace: float = 25.0) -
     psutil.wait_procs(others, timeout=grace)
     _signal(server, signal.SIGTERM)  # last: tasks that end report to it
     psutil.wait_procs(server, timeout=grace)
-    _sweep({*family, *_family(found.values(), folder)}, grace)
-    return list(found)
+    killed = _sweep({*family, *_family(found.values(), folder)}, grace)
+    return [f"{name} (killed)" if process in killed else name for name, process in found.items()]
 
 
 def _end_scheduler(scheduler: psutil.Process, grace: float) -> None:
@@ -117,14 +117,15 @@ def _end_scheduler(scheduler: psutil.Process, grace: float) -> None:
             scheduler.wait(timeout=_POLL)
 
 
-def _sweep(family: set[psutil.Process], grace: float) -> None:
-    """End what is left: first by request, then by force."""
+def _sweep(family: set[psutil.Process], grace: float) -> set[psutil.Process]:
+    """End what is left: first by request, then by force; returns those that it took force."""
     left = [process for process in family if _alive(process)]
     _signal(left, signal.SIGTERM)
     _, left = psutil.wait_procs(left, timeout=min(grace, 5.0))
     left = [process for process in left if _alive(process)]
     _signal(left, signal.SIGKILL)
     psutil.wait_procs(left, timeout=5.0)
+    return set(left)
 
 
 def _family(processes: Iterable[psutil.Process], folder: Path) -> set[psutil.Process]:

@@ -15,7 +15,7 @@ from etl.demo.state import ProcessRef, State
 from etl.errors import ConfigurationError, GroundlakeError, RetryableError
 
 NEEDED_BYTES = 300_000_000
-STOP_SECONDS = 90.0
+STOP_SECONDS = 150.0
 
 
 @contextmanager

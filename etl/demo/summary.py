@@ -110,10 +110,12 @@ def print_summary(lake: Lake, source: str, layout: Layout, report: Report) -> No
     _table(report, f"{urls.get('ok', 0)} images", ["stage", "outcome", "images"], stages)
     rows = [(name.replace("_", " "), number or 0) for name, number in annotations.items()]
     _table(report, "Annotations", ["kind", "rows"], rows)
-    places = [(name, kind, images, notes, layout.lake / path) for name, kind, images, notes, path in manifests]
-    _table(report, "Manifests", ["name", "format", "images", "annotations", "folder"], places)
+    built = [(name, kind, images, notes) for name, kind, images, notes, _ in manifests]
+    _table(report, "Manifests", ["name", "format", "images", "annotations"], built)
+    for *_, path in manifests:  # not in the table, where a long path would be cut
+        report.line(f"  {layout.lake / path}")
     drawn = contact_sheet(lake, layout.contact_sheet, source=source)
-    report.line(f"Contact sheet of {drawn} pictures: {layout.contact_sheet}")
+    report.line(f"\nContact sheet of {drawn} pictures: {layout.contact_sheet}")
     if untrained:
         report.line(
             f"ATTENTION: the annotators of {', '.join(untrained)} are UNTRAINED (random weights): "

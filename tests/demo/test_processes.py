@@ -131,7 +131,7 @@ def test_a_stage_whose_scheduler_is_already_dead_is_found_and_stopped(stand: Sta
 def test_what_does_not_listen_is_killed_after_the_grace_period(stand: Stand) -> None:
     deaf = stand.start("triggerer", DEAF)
     until(lambda: "deaf" in tail(deaf.log))
-    stand.stop(grace=0.5)
+    assert stand.stop(grace=0.5) == ["triggerer (killed)"]
     assert stand.survivors() == []
 
 

@@ -98,7 +98,7 @@ def test_the_summary_names_every_count_the_manifests_and_the_contact_sheet(
         *("6 urls served", "ok 3", "duplicate 1", "failed/http_404 1", "failed/decode 1"),
         *("3 images", "tag ok 3", "ground ok 2", "ground empty/no_boxes 1"),
         *("tags 3", "boxes 3", "masks 3", "image captions 3", "instance captions 2", "text embeddings 5"),
-        f"demo-coco coco 2 3 {layout.lake}/manifests/demo-coco/v",
+        *("demo-coco coco 2 3", f"{layout.lake}/manifests/demo-coco/v"),
         f"Contact sheet of 3 pictures: {layout.contact_sheet}",
     ):
         assert wanted in lines
