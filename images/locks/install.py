@@ -25,6 +25,11 @@ TOOLS = ROOT / ".tools" / "uv"
 STAMP = VENV / "groundlake-installed"
 # Measured: .venv is 7.4 GB with CUDA, some 3 GB without; it shares its files with uv's cache on the same disk.
 NEEDED_GB = {"CUDA": 9, "CPU": 4}
+SYSTEM_CERTIFICATES = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian and its kin
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora and its kin
+    Path("/etc/ssl/cert.pem"),  # Alpine, macOS
+)
 BELONGS_TO_STAMP = (LOCKS / "uv.txt", LOCKS / "torch.txt", LOCKS / "local.txt", ROOT / "pyproject.toml")
 
 
@@ -71,6 +76,8 @@ def install(uv: Path, torch_index: str) -> None:
     """
     # Airflow starts four processes that would else compile 200 packages, each on its own, at their first start.
     environment = {**os.environ, "UV_COMPILE_BYTECODE": "1", "VIRTUAL_ENV": str(VENV)}
+    if any(path.exists() for path in SYSTEM_CERTIFICATES):
+        environment.setdefault("UV_SYSTEM_CERTS", "1")  # a site's own authority is there, not among uv's
     if not (VENV / "bin" / "python").exists():
         _run([uv, "venv", "--allow-existing", "--python", sys.executable, VENV], environment)
     locks = [LOCKS / "local.txt"] if torch_index else [LOCKS / "torch.txt", LOCKS / "local.txt"]
