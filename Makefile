@@ -50,7 +50,7 @@ distclean: clean ## clean, and remove .venv, .tools and all caches too
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: test
-test: lint ## Everything CI runs: lint, then all tests but the soak
+test: lint ## Everything CI runs: lint, then all tests
 	@$(BIN)/python -m pytest
 
 .PHONY: lint
@@ -64,10 +64,6 @@ lint: install ## ruff (rules and format), mypy, import layers
 format: install ## Format the code and sort its imports
 	@$(BIN)/ruff check --select I --fix .
 	@$(BIN)/ruff format .
-
-.PHONY: soak
-soak: install ## Full counts; an hour or more
-	@$(BIN)/python -m pytest -m soak --timeout 7200
 
 .PHONY: lock
 lock: install ## Compile the locks (UPGRADE=1: newest versions that fit); needs an index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 from etl.lake import Lake
 from etl.settings import Settings
 
+# Airflow reads it when it is first imported, which collecting its tests does: never the developer's own.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="groundlake-airflow-")
+KEPT = ("AWS_CA_BUNDLE", "AIRFLOW_HOME")
 ISOLATED = ("GROUNDLAKE_", "AWS_", "AIRFLOW_", "AIRFLOW__")
 
 
@@ -24,7 +28,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     name the developer's lake to every test that resolves one.
     """
     for name in os.environ:
-        if name.startswith(ISOLATED) and name != "AWS_CA_BUNDLE":
+        if name.startswith(ISOLATED) and name not in KEPT:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)

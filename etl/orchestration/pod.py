@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator  # noqa: TID253
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
-from kubernetes.client import models as k8s  # type: ignore[import-untyped]  # noqa: TID253
+from kubernetes.client import models as k8s
 
 from etl.orchestration.command import FIELDS, MODULE, SUBJECT, skip_unless_asked
 from etl.orchestration.place import command_environment

@@ -1,9 +1,7 @@
-"""Airflow reads its home when it is first imported: these tests give it one that is not the developer's."""
+"""Fixtures of the Airflow side: a program in place of Python, a lake with a small catalog, ingested shards."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +14,6 @@ from etl.lake.schemas import TABLES
 from etl.orchestration.place import Place
 from etl.settings import Catalog, ManifestSpec, ModelEntry, Source
 from etl.settings.catalog import STAGES
-
-if "AIRFLOW_HOME" not in os.environ:
-    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="groundlake-airflow-")
-    import airflow.sdk.configuration  # noqa: F401
-
-    del os.environ["AIRFLOW_HOME"]
 
 
 @pytest.fixture
