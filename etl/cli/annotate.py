@@ -88,7 +88,7 @@ def plan(
         groundlake annotate plan --stages tag --request try-1 --json
     """
     from etl.lake import Snapshot
-    from etl.stages.forecast import forecast
+    from etl.stages.forecast import forecast_groups
     from etl.stages.planning import plan_groups, plan_request, survey
 
     context = open_context(lake)
@@ -96,7 +96,7 @@ def plan(
     kept = plan_request(context.lake, context.catalog, request, **options) if request else None
     groups = kept.groups if kept else plan_groups(context.lake, context.catalog, **options)
     chosen = kept.stages if kept else options["stages"]
-    found = [forecast(context.lake, context.catalog, one, chosen, force=force) for one in groups]
+    found = forecast_groups(context.lake, context.catalog, groups, chosen, force=force)
     if as_json:
         content = [
             {"group": number, "source": group.source, "models": group.models, "shards": [asdict(row) for row in rows]}

@@ -33,6 +33,20 @@ class Forecast:
     waiting: int
 
 
+def forecast_groups(
+    lake: Lake, catalog: Catalog, groups: Sequence[Group], stages: Sequence[str], *, force: bool
+) -> list[list[Forecast]]:
+    """What each stage would find to do in each shard of each group; asks the lake once per source and models."""
+    alike: dict[tuple[str, tuple[tuple[str, str], ...]], list[str]] = {}
+    for group in groups:
+        alike.setdefault((group.source, tuple(sorted(group.models.items()))), []).extend(group.shards)
+    rows: dict[str, list[Forecast]] = {}
+    for (source, models), shards in alike.items():
+        for row in forecast(lake, catalog, Group(source, tuple(shards), dict(models)), stages, force=force):
+            rows.setdefault(row.shard, []).append(row)
+    return [[row for shard in group.shards for row in rows[shard]] for group in groups]
+
+
 def forecast(lake: Lake, catalog: Catalog, group: Group, stages: Sequence[str], *, force: bool) -> list[Forecast]:
     """What each stage would find to do in each shard of a group; writes nothing."""
     models = ModelStore(lake.store, lake.settings.scratch / "models")

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from etl.errors import RetryableError
 from etl.stages.batches import BatchTooLargeError, Engine, batches, check_result
 from etl.stages.contract import Result, WorkItem
 from etl.stages.failures import check_error_rate, words
@@ -79,6 +80,8 @@ class SliceWorker:
             result = self._engine.stage.skip(work)
             if result is not None:
                 check_result(self._engine.stage, result)
+        except RetryableError:  # such as being told to stop
+            raise
         except Exception as error:  # noqa: BLE001 - one image's odd rows must not stop the others
             return Result("failed", "error", error=words(error), retryable=True)
         return result

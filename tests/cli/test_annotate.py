@@ -27,6 +27,7 @@ def hand(lake: Lake, tmp_path, monkeypatch) -> Handmade:
     monkeypatch.setenv("GROUNDLAKE_LAKE", lake.uri)
     monkeypatch.setenv("GROUNDLAKE_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setenv("GROUNDLAKE_SLICE_SIZE", "10")
+    monkeypatch.setenv("GROUNDLAKE_DEVICE", "cpu")  # auto would import torch, for seconds
     misbehave(monkeypatch, tmp_path)
     return Handmade(lake)
 
