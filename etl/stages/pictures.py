@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from etl.errors import RetryableError
 from etl.lake.ids import digest_bytes
+from etl.lake.pixels import decode_upright
 from etl.storage import LocalStore, NotFoundError, Store
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class TarReader:
 
 
 def decode(data: bytes, width: int, height: int) -> Image.Image | Broken:
-    """RGB pixels after EXIF orientation; transparent pixels are blended onto white, 16-bit grey is scaled to 8.
+    """The pixels of a picture, see ``etl.lake.pixels``.
 
     Args:
         data: The encoded picture.
@@ -116,9 +115,7 @@ def decode(data: bytes, width: int, height: int) -> Image.Image | Broken:
         RetryableError: The machine has no memory for it.
     """
     try:
-        with Image.open(io.BytesIO(data)) as opened:  # raises DecompressionBombError by the header alone
-            opened.load()
-            picture = _rgb(ImageOps.exif_transpose(opened))
+        picture = decode_upright(data)
     except MemoryError as error:
         raise RetryableError(
             f"no memory to decode a picture of {width}x{height} pixels", remedy="give the process more memory"
@@ -128,13 +125,3 @@ def decode(data: bytes, width: int, height: int) -> Image.Image | Broken:
     if picture.size != (width, height):
         return Broken("decode", f"{picture.width}x{picture.height} pixels, the lake says {width}x{height}")
     return picture
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16"):  # Pillow's own conversion clips instead of scaling
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-
-from PIL import Image, ImageOps
+from PIL import Image
 
 from etl.errors import DataError
 from etl.lake import Lake
 from etl.lake.ids import digest_bytes
+from etl.lake.pixels import decode_upright
 
 
 class PictureError(DataError):
@@ -35,17 +33,12 @@ def read_bytes(lake: Lake, image_id: str, tar: str, offset: int, length: int) ->
 
 
 def decode(image_id: str, data: bytes) -> Image.Image:
-    """RGB pixels after EXIF orientation, which is what every box and mask refers to.
+    """The pixels of a picture, see ``etl.lake.pixels``.
 
     Raises:
         PictureError: The bytes do not decode to the end (reason ``decode``).
     """
     try:
-        with warnings.catch_warnings():
-            # Size limits were applied when the picture entered the lake.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
-                picture.load()
-                return ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return decode_upright(data)
+    except Exception as error:
         raise PictureError(image_id, "decode", f"cannot be decoded: {error}") from error
