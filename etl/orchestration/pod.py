@@ -65,15 +65,16 @@ def exit_code(pod: k8s.V1Pod | None, container: str) -> int | None:
     return None
 
 
-def pod_arguments(settings: Settings, *, gpu: bool) -> dict[str, Any]:
+def pod_arguments(settings: Settings, image: str, *, gpu: bool) -> dict[str, Any]:
     """Everything about the pod but its command line.
 
     Args:
-        settings: Image, namespace and secret.
+        settings: Namespace and secret.
+        image: What it runs.
         gpu: Whether the pod asks for one GPU.
     """
     return {
-        "image": settings.pod_image,
+        "image": image,
         "namespace": settings.pod_namespace,
         "cmds": ["python", *MODULE],
         "env_vars": command_environment(),

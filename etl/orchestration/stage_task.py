@@ -85,4 +85,5 @@ def _local(settings: Settings, shared: dict[str, Any]) -> BaseOperator:
 def _pod(settings: Settings, gpu: bool, shared: dict[str, Any]) -> BaseOperator:
     from etl.orchestration.pod import PodCommandOperator, pod_arguments  # three seconds of imports
 
-    return PodCommandOperator(**pod_arguments(settings, gpu=gpu), **shared)
+    image = settings.pod_image if shared["stage"] else settings.pod_ingest_image
+    return PodCommandOperator(**pod_arguments(settings, image, gpu=gpu), **shared)

@@ -35,9 +35,10 @@ class Settings(BaseSettings):
     commit_deadline: float = Field(1800.0, gt=0, description="Seconds a commit keeps trying against conflicts")
     sql_memory: str = Field("512MB", description="Memory limit of a SQL query; it spills beyond that")
     stage_pool: str = Field("gpu", description="Airflow pool that stage tasks take a slot of")
-    pod_image: str = Field("groundlake:local", description="Image of stage pods in profile kubernetes")
-    pod_namespace: str | None = Field(None, description="Namespace of stage pods; else that of the Airflow connection")
-    pod_secret: str | None = Field(None, description="Secret whose keys become variables of stage pods (store access)")
+    pod_image: str = Field("groundlake-stages:local", description="Image of pods that run a stage")
+    pod_ingest_image: str = Field("groundlake-ingest:local", description="Image of all other pods")
+    pod_namespace: str | None = Field(None, description="Namespace of pods; else that of the Airflow connection")
+    pod_secret: str | None = Field(None, description="Secret whose keys become variables of pods (store access)")
     failure_callback: str | None = Field(None, description="module:function called with the context of a failed task")
 
 

@@ -46,7 +46,7 @@ class EmbedStage(Stage):
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:
         wanted = [texts_of(item) for item in batch]
         distinct = sorted({text for texts in wanted for text in texts})
-        vectors = dict(zip(distinct, self.encoder.vectors(distinct, self.entry.batch_size), strict=True))
+        vectors = dict(zip(distinct, self.encoder.vectors(distinct, len(batch)), strict=True))
         results = []
         for texts in wanted:
             if all(np.isfinite(vectors[text]).all() for text in texts):

@@ -46,6 +46,7 @@ def pod_of(operator: Any) -> dict[str, Any]:
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROUNDLAKE_LAKE", "s3://bucket/lake")
     monkeypatch.setenv("GROUNDLAKE_POD_IMAGE", "registry.example/groundlake@sha256:1")
+    monkeypatch.setenv("GROUNDLAKE_POD_INGEST_IMAGE", "registry.example/ingest@sha256:2")
     monkeypatch.setenv("GROUNDLAKE_POD_NAMESPACE", "stages")
     monkeypatch.setenv("GROUNDLAKE_POD_SECRET", "store-access")
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
@@ -163,3 +164,9 @@ def pod(phase: str, code: int | None) -> k8s.V1Pod:
         spec=k8s.V1PodSpec(containers=[k8s.V1Container(name="base")]),
         status=k8s.V1PodStatus(phase=phase, container_statuses=[status]),
     )
+
+
+def test_a_pod_without_a_stage_runs_the_image_that_has_img2dataset(environment: None) -> None:
+    ingest = stage_task("download", ["ingest", "shard", "--shard", "a"], profile="kubernetes")
+
+    assert pod_of(rendered(ingest))["spec"]["containers"][0]["image"] == "registry.example/ingest@sha256:2"
