@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import typer
+from typer.core import TyperGroup
 
 from etl import __version__
 from etl.cli import annotate, demo, ingest, lake, manifest, models, stage, view
@@ -11,8 +14,19 @@ from etl.cli.doctor import doctor
 from etl.cli.sql import sql
 from etl.cli.status import status
 
+
+class InOrderOfUse(TyperGroup):
+    """Lists the commands in the order in which a newcomer meets them."""
+
+    ORDER: ClassVar = ("lake", "ingest", "annotate", "manifest", "sql", "status", "view", "models", "stage", "doctor")
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=lambda name: (*self.ORDER, name).index(name))
+
+
 app = typer.Typer(
     name="groundlake",
+    cls=InOrderOfUse,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
