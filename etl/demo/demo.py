@@ -26,6 +26,7 @@ from etl.errors import GroundlakeError, RetryableError
 
 if TYPE_CHECKING:
     from etl.lake import Lake
+    from etl.settings import Settings
 
 DAGS = ("ingest", "annotate", "manifest", "maintain")
 CHAIN = DAGS[:3]
@@ -137,11 +138,11 @@ def trigger(running: Demo, dag: str, conf: dict[str, object]) -> Run:
     return Run(dag, run_id)
 
 
-def _make_pools(airflow: Airflow, settings: object) -> None:
+def _make_pools(airflow: Airflow, settings: Settings) -> None:
     """Before the first run: a task whose pool does not exist waits forever, without a word."""
     from etl.orchestration.pools import pools
 
-    for name, pool in pools(settings, "local").items():  # type: ignore[arg-type]
+    for name, pool in pools(settings, "local").items():
         airflow.client.ensure_pool(name, pool.slots)
 
 

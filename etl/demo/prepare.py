@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from etl.lake import Lake
 
 SOURCE = "demo"
-SHARDS = 3
-STAGE_SLOTS = 2  # the pool in profile local; cores are shared among so many stages
+SHARDS = 2  # as many as the pools have slots: here a stage's imports take longer than its pictures
 
 _BOXED = "select distinct image_id from instances"
 MANIFESTS: Mapping[str, Mapping[str, Any]] = {
@@ -87,7 +86,7 @@ class Layout:
 
     def environment(self) -> dict[str, str]:
         """What Airflow and its tasks must know of this layout."""
-        threads = max(1, (os.cpu_count() or 1) // STAGE_SLOTS)
+        threads = max(1, (os.cpu_count() or 1) // SHARDS)  # so many stages run at a time
         return {
             "GROUNDLAKE_LAKE": str(self.lake),
             "GROUNDLAKE_CATALOG": str(self.catalog),

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from etl.demo.demo import Demo, demo, trigger
 from etl.demo.follow import Follower, Run
-from etl.demo.prepare import MANIFESTS, SOURCE
+from etl.demo.prepare import MANIFESTS, SHARDS, SOURCE
 from etl.demo.processes import MARKER
 from etl.demo.report import Report
 from etl.demo.summary import check_counts, counts, print_summary, unfinished
@@ -95,7 +95,7 @@ def test_every_served_url_is_settled_as_what_it_was_made_to_be(world: World, run
 
 
 def test_the_urls_came_in_several_shards(world: World, runs: list[Run]) -> None:
-    assert world.sql("select count(*), sum(n_urls) from shards") == [(3, world.demo.sample.n_urls)]
+    assert world.sql("select count(*), sum(n_urls) from shards") == [(SHARDS, world.demo.sample.n_urls)]
 
 
 def test_pictures_and_sightings_are_those_of_the_downloads(world: World, runs: list[Run]) -> None:
