@@ -51,7 +51,7 @@ distclean: clean ## clean, and remove .venv, .tools and all caches too
 
 .PHONY: test
 test: lint ## Everything CI runs: lint, then all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: lint
 lint: install ## ruff (rules and format), mypy, import layers
