@@ -104,6 +104,7 @@ def run(root: Path, report: Report) -> None:
                 "Everything is done already: no new urls, every image annotated, every manifest built.", "green"
             )
         check_counts(running.lake, SOURCE, running.sample)
+        report.line("")
         print_summary(running.lake, SOURCE, running.layout, report)
     report.line(report.times(), "dim")
     report.line("Look around in the UI: make ui        Query the lake: .venv/bin/groundlake sql --help")

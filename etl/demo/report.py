@@ -22,6 +22,7 @@ class Report:
         self.phases: list[tuple[str, float]] = []
         self._status: Status | None = None
         self._title = ""
+        self._begin = time.monotonic()
 
     def line(self, text: str, style: str | None = None) -> None:
         """Print a line. The text is never read as markup: it may hold urls, paths and logs."""
@@ -46,6 +47,6 @@ class Report:
         self.line(f"  done in {seconds:.0f} s", "dim")
 
     def times(self) -> str:
-        """All phases with their seconds, in one line."""
+        """Seconds since this report began, and of each phase, in one line."""
         parts = [f"{title.lower()} {seconds:.0f} s" for title, seconds in self.phases]
-        return f"{sum(seconds for _, seconds in self.phases):.0f} s in all: {', '.join(parts)}"
+        return f"{time.monotonic() - self._begin:.0f} s in all: {', '.join(parts)}"
