@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl.cli.common import Context, LakeOption, open_context, out
+from etl.cli.common import Context, LakeOption, folding_table, open_context, out
 from etl.cli.stage import DeviceOption
 from etl.errors import ConfigurationError
 from etl.settings.catalog import STAGES
@@ -153,9 +153,8 @@ def _say_nothing_to_do(context: Context, options: Mapping[str, Any]) -> None:
 
 
 def _show(found: Sequence[Sequence[Forecast]], stages: Sequence[str], rates: Mapping[str, float]) -> None:
-    from rich.table import Table
 
-    table = Table("group", "source", "shards", "images", *stages, title="images to work on, per stage")
+    table = folding_table("group", "source", "shards", "images", *stages, title="images to work on, per stage")
     table.columns[2].overflow = "fold"
     for number, rows in enumerate(found):
         shards = list(dict.fromkeys(row.shard for row in rows))

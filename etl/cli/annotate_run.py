@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from etl.cli.common import Context, err, out
+from etl.cli.common import Context, err, folding_table, out
 from etl.cli.stage import final_line, print_slice, words
 from etl.errors import DataError, GroundlakeError, RetryableError, StoppedError
 from etl.lake import Lake, Snapshot
@@ -112,7 +112,9 @@ def _watching(groups: int) -> Iterator[Callable[[int, Progress], None]]:
 
 
 def _report(context: Context, request: Request, summaries: Sequence[StageSummary]) -> None:
-    table = Table("stage", "model", "images", "ok", "empty", "failed", "images/s", title=f"request {request.name}")
+    table = folding_table(
+        "stage", "model", "images", "ok", "empty", "failed", "images/s", title=f"request {request.name}"
+    )
     table.columns[1].overflow = "fold"
     for stage in request.stages:
         mine = [summary for summary in summaries if summary.stage == stage]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Column, Table
 
 from etl.errors import GroundlakeError, RetryableError, StoppedError
 from etl.settings import Catalog, Settings, find_project, load_catalog, load_settings, resolve_lake_uri
@@ -20,8 +21,9 @@ from etl.settings import Catalog, Settings, find_project, load_catalog, load_set
 if TYPE_CHECKING:
     from etl.lake import Lake
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_FILE_WIDTH = 200  # of output that is no terminal: a log or another program wants whole cells
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _FILE_WIDTH)
 
 LakeOption = Annotated[
     str | None,
@@ -36,6 +38,11 @@ class Context:
     settings: Settings
     catalog: Catalog
     lake: Lake
+
+
+def folding_table(*heads: str, title: str | None = None) -> Table:
+    """A table whose narrow cells are wrapped, never cut."""
+    return Table(*(Column(head, overflow="fold") for head in heads), title=title, title_justify="left")
 
 
 def open_catalog(settings: Settings) -> Catalog:

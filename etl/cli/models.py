@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl.cli.common import Context, LakeOption, open_context, out
+from etl.cli.common import Context, LakeOption, folding_table, open_context, out
 from etl.errors import ConfigurationError
 from etl.settings.catalog import STAGES
 
@@ -36,11 +36,8 @@ def list_models(
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    from rich.table import Table
 
-    table = Table("stage", "model", "default", "weights", "annotator", "current for")
-    for column in table.columns:
-        column.overflow = "fold"  # names are to be copied: never cut
+    table = folding_table("stage", "model", "default", "weights", "annotator", "current for")
     for row in rows:
         weights = ("UNTRAINED, " if row["untrained"] else "") + ("in the lake" if row["stored"] else "not in the lake")
         default = "yes" if row["default"] else ""
