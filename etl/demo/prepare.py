@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from etl.lake import Lake
 
 SOURCE = "demo"
-SHARDS = 2  # as many as the pools have slots: here a stage's imports take longer than its pictures
+SHARDS = 3
+SLOTS = 2  # stages that run at a time, as the pools of profile local have it
 
 _BOXED = "select distinct image_id from instances"
 MANIFESTS: Mapping[str, Mapping[str, Any]] = {
@@ -86,7 +87,7 @@ class Layout:
 
     def environment(self) -> dict[str, str]:
         """What Airflow and its tasks must know of this layout."""
-        threads = max(1, (os.cpu_count() or 1) // SHARDS)  # so many stages run at a time
+        threads = max(1, (os.cpu_count() or 1) // SLOTS)
         return {
             "GROUNDLAKE_LAKE": str(self.lake),
             "GROUNDLAKE_CATALOG": str(self.catalog),
