@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from etl.errors import GroundlakeError, RetryableError, StoppedError
+from etl.errors import GroundlakeError, StoppedError
 from etl.settings import Catalog, Settings, find_project, load_catalog, load_settings, resolve_lake_uri
 
 if TYPE_CHECKING:
@@ -70,14 +70,13 @@ def _terminated(signum: int, _: FrameType | None) -> NoReturn:
 
 @contextmanager
 def errors_end_the_process() -> Iterator[None]:
-    """Print a typed error with its remedy and exit with its code; SIGTERM ends as a retryable error."""
+    """Print a typed error with its remedy and exit with its code; SIGTERM and Ctrl-C end as a retryable error."""
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else whoever started us wants it ignored
+        signal.signal(signal.SIGINT, _terminated)  # typer would turn a KeyboardInterrupt into an exit code of its own
     try:
         yield
     except GroundlakeError as error:
         err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
         err.print(str(error), markup=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("interrupted; run it again: it resumes where it was")
-        sys.exit(RetryableError.exit_code)

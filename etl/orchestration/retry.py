@@ -17,7 +17,8 @@ RETRIES = 3
 FIRST_DELAY = timedelta(seconds=10)
 LONGEST_DELAY = timedelta(minutes=10)
 
-_FINAL = {EXIT_BAD_DATA: "bad data", EXIT_BAD_CONFIGURATION: "bad configuration"}
+_EXIT_USAGE = 2  # of the command line's parser: this Airflow and the image have different versions of groundlake
+_FINAL = {EXIT_BAD_DATA: "bad data", EXIT_BAD_CONFIGURATION: "bad configuration", _EXIT_USAGE: "unknown command"}
 
 
 class StageBadData(AirflowFailException):

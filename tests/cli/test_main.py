@@ -61,7 +61,7 @@ EXIT_CODES = {
     "DataError": 65,
     "RetryableError": 75,
     "GroundlakeError": 1,
-    "KeyboardInterrupt": 75,
+    "StoppedError": 75,
 }
 
 
@@ -69,32 +69,38 @@ EXIT_CODES = {
 def test_the_type_of_an_error_is_the_exit_code(error: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     from etl.cli.common import errors_end_the_process
 
-    kind = getattr(errors, error, KeyboardInterrupt)
-    before = signal.getsignal(signal.SIGTERM)
+    kind = getattr(errors, error)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with pytest.raises(SystemExit) as caught, errors_end_the_process():
             raise kind("what was [wrong]")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert caught.value.code == code
-    if kind is not KeyboardInterrupt:
-        assert "what was [wrong]" in capsys.readouterr().err, "brackets of a message are not markup"
+    assert "what was [wrong]" in capsys.readouterr().err, "brackets of a message are not markup"
 
 
-def test_sigterm_ends_it_as_retryable() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_command_ends_as_retryable(number: signal.Signals) -> None:
     code = """
-import time
-from etl.cli.common import errors_end_the_process
-with errors_end_the_process():
+import time, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from etl.cli import main
+@main.app.command()
+def wait():
     print("ready", flush=True)
     time.sleep(60)
+import sys
+sys.argv = ["groundlake", "wait"]
+main.main()
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         start = time.monotonic()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         _, err = process.communicate(timeout=30)
     assert process.returncode == errors.EXIT_RETRY
-    assert b"SIGTERM" in err
+    assert number.name.encode() in err
     assert time.monotonic() - start < 10

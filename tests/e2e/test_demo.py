@@ -29,7 +29,7 @@ from etl.lake import Snapshot
 from etl.lake.schemas import TABLES
 from etl.settings.catalog import STAGES
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class World:
