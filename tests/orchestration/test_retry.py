@@ -22,6 +22,7 @@ from etl.orchestration.retry import (
     [
         (65, StageBadData),
         (78, StageBadData),
+        (2, StageBadData),  # the command is not known: another version
         (75, StageRetryable),
         (1, StageRetryable),  # nobody knows: may be the place
         (-9, StageRetryable),  # out of memory
