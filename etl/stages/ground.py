@@ -133,7 +133,11 @@ class GroundStage(Stage):
         boxes = np.concatenate([to_pixels(raw.boxes, width, height) for _, raw in passes])
         scores = np.asarray([match.score for match in matches])
         limit = options.box_threshold if options.quantile is None else float(np.quantile(scores, options.quantile))
-        good = (scores > limit) & ~is_degenerate(boxes) & np.asarray([bool(match.ids) for match in matches])
+        good = (
+            (scores > limit)
+            & ~is_degenerate(boxes)
+            & np.asarray([bool(match.ids) for match in matches], dtype=np.bool_)
+        )
         left = [int(index) for index in np.flatnonzero(good)]
         labels = [matches[index].tag for index in left]
         values = [matches[index].score for index in left]
