@@ -6,7 +6,8 @@ new pictures. **verdict** decides the colour of the run.
 
 - **When**: every night at 02:00 UTC, every source of the catalog with `nightly: true`; or by hand.
 - **By hand**: *Trigger* and choose sources. A new source is one file in `catalog/sources/`.
-- **One shard**: clear its `download` task in the grid. A finished shard does nothing, a broken one resumes.
+- **One shard**: put the beginning of its id into *Shards*; `groundlake status --shards` prints them. An open shard is
+  downloaded, a settled one is downloaded again. Clearing a `download` task only resumes what is not settled.
 - **Again**: safe at any time. Settled urls are not fetched again, unless *Retry what failed* is set and they failed
   for a passing reason; a killed download is done by the next run.
 - **Red**: the log of `verdict` says why: a download that could not be done, an unreadable list, or a shard of which

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ import pyarrow as pa
 from etl.errors import ConfigurationError
 from etl.ingest.failures import BLOCKED, is_retryable
 from etl.ingest.lists import UrlList, read_list
-from etl.ingest.shards import URLS, ShardRef, open_shards, read_urls, shard_id, urls_key, write_urls
+from etl.ingest.shards import URLS, ShardRef, find_shard, open_shards, read_urls, shard_id, urls_key, write_urls
 from etl.lake import Lake, Snapshot
 from etl.lake.ids import digest
 from etl.settings import Source
+from etl.settings.catalog import Download
 
-__all__ = ["IngestPlan", "ShardRef", "make_plan", "plan_ingest"]
+__all__ = ["IngestPlan", "ShardRef", "make_plan", "plan_ingest", "plan_shards"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,35 @@ class IngestPlan:
 def plan_ingest(lake: Lake, source: Source, request: str, *, retry_failed: bool = False) -> list[ShardRef]:
     """The shards the request called ``request`` downloads; see ``make_plan``."""
     return list(make_plan(lake, source, request, retry_failed=retry_failed).refs)
+
+
+def plan_shards(lake: Lake, shards: Sequence[str], request: str) -> list[ShardRef]:
+    """Shards a person named: one that is open as it is, one that is settled as a new attempt over all of its urls.
+
+    The pictures of an earlier attempt stay the canonical copies; bytes that changed since are new pictures.
+
+    Args:
+        lake: The lake.
+        shards: Ids, or unique beginnings of ids.
+        request: Airflow run id, or an id made by the command line; asked again, it gives the same attempts.
+
+    Raises:
+        UnknownNameError: A shard is unknown, or its beginning fits more than one.
+    """
+    place = f"units/requests/{digest('ingest shards', request)}.json"
+    if lake.store.stat(place) is None:
+        snapshot = Snapshot.take(lake)
+        latest = {shard.ref: shard for shard in (find_shard(snapshot, name) for name in shards)}
+        still_open = {ref for source in {ref.source for ref in latest} for ref, _ in open_shards(snapshot, source)}
+        refs = [ref if ref in still_open else replace(ref, attempt=ref.attempt + 1) for ref in latest]
+        lake.store.put_if_absent(place, json.dumps({"refs": [asdict(ref) for ref in refs]}).encode())
+    refs = [ShardRef(**ref) for ref in lake.store.read_json(place)["refs"]]
+    snapshot = Snapshot.take(lake)
+    for ref in refs:
+        shard = find_shard(snapshot, ref.shard_id)
+        if shard.ref.attempt < ref.attempt:
+            _record(lake, ref, shard.urls_key, shard.n_urls, shard.settings, request)
+    return refs
 
 
 def make_plan(lake: Lake, source: Source, request: str, *, retry_failed: bool = False) -> IngestPlan:
@@ -159,15 +189,19 @@ def _plan_shard(lake: Lake, source: Source, request: str, rows: pa.Table) -> Sha
     ref = ShardRef(source.name, shard, max(rows["attempt"].to_pylist()))
     key = urls_key(source.name, shard)
     write_urls(lake, key, rows.select(["url", "caption"]))
+    _record(lake, ref, key, rows.num_rows, source.download, request)
+    return ref
+
+
+def _record(lake: Lake, ref: ShardRef, key: str, n_urls: int, settings: Download, request: str) -> None:
     row: dict[str, Any] = {
-        "shard_id": shard,
-        "source": source.name,
+        "shard_id": ref.shard_id,
+        "source": ref.source,
         "attempt": ref.attempt,
         "urls": key,
-        "n_urls": rows.num_rows,
-        "download": source.download.model_dump_json(),
+        "n_urls": n_urls,
+        "download": settings.model_dump_json(),
         "planned_at": datetime.now(UTC),
         "request": request,
     }
-    lake.append("shards", [row], digest("shard", shard, ref.attempt))
-    return ref
+    lake.append("shards", [row], digest("shard", ref.shard_id, ref.attempt))

@@ -26,6 +26,14 @@ def ingest_params() -> dict[str, Param]:
             names,
             WHAT,
         ),
+        "shards": _choice(
+            "Shards",
+            "Only these, one per line: ids or unique beginnings of ids, as `groundlake status --shards` prints them. "
+            "One that is open is downloaded; one that is settled is downloaded again, as a new attempt. "
+            "**Empty: all that is open or new.**",
+            [],
+            WHAT,
+        ),
         "retry_failed": Param(
             False,
             type="boolean",

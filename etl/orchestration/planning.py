@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import getLogger
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl.errors import ConfigurationError, DataError
 from etl.orchestration.place import Place
 from etl.settings.catalog import STAGES, Source
+
+if TYPE_CHECKING:
+    from etl.ingest.shards import ShardRef
 
 log = getLogger(__name__)
 Reference = dict[str, Any]
@@ -33,13 +36,17 @@ class Planned:
 
 
 def plan_ingest_shards(place: Place, params: Mapping[str, Any], request: str) -> Planned:
-    """The shards to download: open ones of earlier runs, then new ones. An unreadable list holds up no other source.
+    """The shards to download: those asked for, else open ones of earlier runs, then new ones.
+
+    An unreadable list holds up no other source.
 
     Raises:
-        UnknownNameError: A source that was asked for is not in the catalog.
+        UnknownNameError: A source that was asked for is not in the catalog, or a shard is unknown.
     """
-    from etl.ingest.planning import plan_ingest
+    from etl.ingest.planning import plan_ingest, plan_shards
 
+    if asked := params.get("shards"):
+        return Planned([_download(shard) for shard in plan_shards(place.lake, asked, request)], [])
     references: list[Reference] = []
     problems: list[str] = []
     for source in _ingest_sources(place, params):
@@ -50,17 +57,18 @@ def plan_ingest_shards(place: Place, params: Mapping[str, Any], request: str) ->
             log.error("source %s cannot be planned: %s", source.name, error)
             continue
         log.info("source %s: %d shards to download", source.name, len(shards))
-        references += [
-            {
-                "source": shard.source,
-                "shard": shard.shard_id,
-                "attempt": shard.attempt,
-                "label": f"{shard.source} {shard.shard_id[:SHORT]}" + (f" #{shard.attempt}" * (shard.attempt > 1)),
-            }
-            for shard in shards
-        ]
+        references += [_download(shard) for shard in shards]
     _say(references, "every url of these sources is settled already")
     return Planned(references, problems)
+
+
+def _download(shard: ShardRef) -> Reference:
+    return {
+        "source": shard.source,
+        "shard": shard.shard_id,
+        "attempt": shard.attempt,
+        "label": f"{shard.source} {shard.shard_id[:SHORT]}" + (f" #{shard.attempt}" * (shard.attempt > 1)),
+    }
 
 
 def plan_annotation_groups(

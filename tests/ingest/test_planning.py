@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from etl.errors import ConfigurationError, DataError
+from etl.errors import ConfigurationError, DataError, UnknownNameError
 from etl.ingest.counts import source_counts
-from etl.ingest.planning import ShardRef, make_plan, plan_ingest
+from etl.ingest.planning import ShardRef, make_plan, plan_ingest, plan_shards
 from etl.ingest.shards import find_shard, read_urls
 from etl.lake import Lake, Snapshot
 from etl.lake.ids import url_digest
@@ -190,3 +190,42 @@ def test_a_list_elsewhere_is_refused(lake: Lake) -> None:
 def test_planning_loads_no_img2dataset() -> None:
     script = "import sys, etl.ingest.planning, etl.ingest.shard; sys.exit('img2dataset' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+class TestNamedShards:
+    def test_an_open_shard_is_taken_as_it_is(self, tmp_path: Path, lake: Lake) -> None:
+        (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 3)), "night")
+
+        assert plan_shards(lake, [ref.shard_id[:8]], "by hand") == [ref]
+        assert shard_rows(lake) == 1
+
+    def test_a_settled_shard_is_a_new_attempt_over_the_same_urls_however_often_the_request_is_asked(
+        self, tmp_path: Path, lake: Lake
+    ) -> None:
+        (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 3)), "night")
+        settle(lake, [ref])
+
+        asked = [plan_shards(lake, [ref.shard_id[:8]], "by hand") for _ in range(2)]
+
+        assert asked == [[ShardRef(ref.source, ref.shard_id, 2)]] * 2
+        assert planned_urls(lake, asked[0]) == planned_urls(lake, [ref])
+        assert shard_rows(lake) == 2
+
+    def test_a_plan_killed_before_its_row_is_completed_by_the_next_try(
+        self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 3)), "night")
+        settle(lake, [ref])
+        with monkeypatch.context() as patch:
+            patch.setattr("etl.ingest.planning._record", lambda *given: _interrupt(given))
+            with pytest.raises(KeyboardInterrupt):
+                plan_shards(lake, [ref.shard_id], "by hand")
+
+        assert [again.attempt for again in plan_shards(lake, [ref.shard_id], "by hand")] == [2]
+        assert shard_rows(lake) == 2
+
+    def test_a_shard_nobody_knows_is_refused_with_the_known_ones(self, tmp_path: Path, lake: Lake) -> None:
+        (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 3)), "night")
+
+        with pytest.raises(UnknownNameError, match=ref.shard_id):
+            plan_shards(lake, ["zzz"], "by hand")

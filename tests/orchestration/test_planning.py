@@ -50,6 +50,13 @@ def test_a_retried_plan_gives_the_same_references(place: Place, tmp_path: Path) 
     assert plan_ingest_shards(place, {}, "r") == plan_ingest_shards(place, {}, "r")
 
 
+def test_a_settled_shard_that_was_asked_for_is_downloaded_again(place: Place, ingested: Ingested) -> None:
+    ingested("aaaa1", ok=1)
+    ingested("bbbb2", ok=1, first=10)
+    (found,) = plan_ingest_shards(place, {"shards": ["bb"]}, "r").references
+    assert found == {"source": "pets", "shard": "bbbb2", "attempt": 2, "label": "pets bbbb2 #2"}
+
+
 def test_an_unreadable_list_is_a_problem_that_holds_up_no_other_source(place: Place, tmp_path: Path) -> None:
     place = with_lists(place, tmp_path, pets="no\ncolumn\n", cars="url\nhttp://a/2\n")
     planned = plan_ingest_shards(place, {"sources": ["pets", "cars"]}, "r")
