@@ -51,7 +51,9 @@ def ingested(lake: Lake) -> Callable[..., dict[str, Any]]:
     def ingest(shard: str, *, source: str = "pets", ok: int, failed: int = 0, first: int = 0) -> dict[str, Any]:
         now, unit = datetime.now(UTC), f"unit-{shard}"
         names = [f"{source}/{number}" for number in range(first, first + ok + failed)]
-        lake.append("shards", [row("shards", now, shard, unit, source=source, n_urls=ok + failed)], f"s{shard}")
+        lake.append(
+            "shards", [row("shards", now, shard, unit, source=source, n_urls=ok + failed, download="{}")], f"s{shard}"
+        )
         images = [row("images", now, shard, unit, image_id=name, length=10, width=8, height=8) for name in names[:ok]]
         fates = [
             row("downloads", now, shard, unit, url=name, status="ok" if number < ok else "failed")
