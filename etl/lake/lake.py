@@ -26,6 +26,15 @@ class Lake:
     """A lake that exists; make one with ``Lake.create``, reach one with ``Lake.open``."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
+        """Take a store as a lake.
+
+        Raises:
+            ConfigurationError: Its address has characters that delta-rs (``%``) or DuckDB (the others) reads otherwise.
+        """
+        if odd := sorted(set(store.uri) & set("%*?[")):
+            raise ConfigurationError(
+                f"a lake cannot lie at {store.uri}: its path has {' '.join(odd)}", remedy="choose another folder"
+            )
         self.store = store
         self.settings = settings
 

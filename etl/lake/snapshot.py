@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 
 from etl.errors import DataError
 from etl.lake.lake import Lake
+from etl.lake.parts import table_key
 from etl.lake.schemas import TABLES
 from etl.lake.views import VIEWS
 
@@ -50,7 +52,11 @@ class Snapshot:
         files: dict[str, list[str]] = {}
         for name in (*_FIRST, *(name for name in TABLES if name not in _FIRST)):
             table = lake.table(name, versions[name] if versions else None)
-            pinned[name], files[name] = table.version(), table.file_uris()
+            paths = pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+            pinned[name] = table.version()
+            # Paths in the log are percent-encoded, as is the whole of file_uris(), the lake's own folder included;
+            # DuckDB takes what it is given as the file's name.
+            files[name] = [lake.store.join(f"{table_key(name)}/{unquote(path)}") for path in paths]
         return cls(lake, pinned, files)
 
     @contextmanager
@@ -66,15 +72,15 @@ class Snapshot:
         try:
             with duckdb.connect() as connection:
                 connection.execute(f"set memory_limit='{self.lake.settings.sql_memory}'")
-                connection.execute(f"set temp_directory='{folder / 'spill'}'")
+                connection.execute(f"set temp_directory={_quoted(str(folder / 'spill'))}")
                 connection.execute("set TimeZone='UTC'; set enable_progress_bar=false; set threads=2")
                 if options := self.lake.store.delta_options():
                     _reach_s3(connection, options)
                 allowed = self._tables(connection, folder)
                 connection.execute(VIEWS)
                 if sandbox:
-                    connection.execute(f"set allowed_paths={allowed!r}")
-                    connection.execute(f"set allowed_directories=['{folder / 'spill'}']")
+                    connection.execute(f"set allowed_paths={_list(allowed)}")
+                    connection.execute(f"set allowed_directories={_list([str(folder / 'spill')])}")
                     connection.execute("set enable_external_access=false; set lock_configuration=true")
                 yield connection
         finally:
@@ -88,9 +94,8 @@ class Snapshot:
             pq.write_table(table.schema.empty_table(), empty)
             files = [str(empty), *self.files[name]]
             allowed += files
-            connection.execute(
-                f"create view raw.{name} as select * from read_parquet({files!r}, union_by_name=true)"  # noqa: S608
-            )
+            source = f"read_parquet({_list(files)}, union_by_name=true, hive_partitioning=false)"
+            connection.execute(f"create view raw.{name} as select * from {source}")  # noqa: S608
         return allowed
 
     def sql(self, query: str) -> pa.Table:
@@ -110,7 +115,7 @@ class Snapshot:
 def _reach_s3(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str]) -> None:
     """Let a connection read from S3, with the credentials and endpoint that delta-rs is given."""
     package = resources.files("duckdb_extension_httpfs") / "extensions" / f"v{duckdb.__version__}"
-    connection.execute(f"load '{package / 'httpfs.duckdb_extension'}'")  # never downloaded
+    connection.execute(f"load {_quoted(str(package / 'httpfs.duckdb_extension'))}")  # never downloaded
     given = {
         "key_id": options.get("AWS_ACCESS_KEY_ID"),
         "secret": options.get("AWS_SECRET_ACCESS_KEY"),
@@ -126,6 +131,10 @@ def _reach_s3(connection: duckdb.DuckDBPyConnection, options: Mapping[str, str])
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _list(texts: Iterable[str]) -> str:
+    return "[" + ", ".join(_quoted(text) for text in texts) + "]"
 
 
 def check_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:

@@ -96,7 +96,7 @@ def test_settle_announces_what_worked_and_verdict_comes_last(facts: dict[str, An
 
 
 def test_forms(facts: dict[str, Any]) -> None:
-    assert facts["dags"]["ingest"]["params"] == ["retry_failed", "sources"]
+    assert facts["dags"]["ingest"]["params"] == ["retry_failed", "shards", "sources"]
     assert facts["dags"]["annotate"]["params"] == ["force", "models", "shards", "sources", "stages"]
     assert facts["dags"]["manifest"]["params"] == ["names"]
 

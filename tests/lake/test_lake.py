@@ -94,3 +94,20 @@ def test_a_lake_on_s3_takes_an_order_and_shows_it(s3_uri: str, settings: Setting
         commit_order(Lake.open(s3_uri, settings), order, "outcomes")
     query = "select image_id from all_tags order by image_id"
     assert Snapshot.take(lake).sql(query)["image_id"].to_pylist() == images
+
+
+@pytest.mark.parametrize("name", ["with space", "it's", "größe", 'a"b', "key=value"])
+def test_a_lake_in_an_oddly_named_folder_shows_its_rows(name: str, tmp_path: Path, settings: Settings) -> None:
+    lake = Lake.create(str(tmp_path / name / "lake"), settings)
+    lake.append("shards", [row("shards", shard_id="a")], "unit")
+    assert Snapshot.take(lake).sql("select shard_id from shards").to_pylist() == [{"shard_id": "a"}]
+    assert "key" not in Snapshot.take(lake).sql("select * from raw.shards").column_names
+
+
+@pytest.mark.parametrize("name", ["100%", "a%20b", "a*b", "a?b", "a[b"])
+def test_a_folder_whose_name_its_readers_would_misread_is_refused(
+    name: str, tmp_path: Path, settings: Settings
+) -> None:
+    with pytest.raises(ConfigurationError, match="choose another folder"):
+        Lake.create(str(tmp_path / name), settings)
+    assert not (tmp_path / name).exists()
