@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl.cli.common import Context, LakeOption, err, open_context, out
+from etl.cli.common import Context, LakeOption, open_context, out
+from etl.cli.progress import counted
 from etl.errors import ConfigurationError, DataError
 from etl.settings import Source
 from etl.settings.catalog import validated
@@ -82,7 +81,7 @@ def run(
     plan = make_plan(context.lake, chosen, request or _request_name(), retry_failed=retry_failed)
     _say_plan(plan)
     for number, ref in enumerate(plan.refs, start=1):
-        with _progress(f"shard {number} of {len(plan.refs)}") as progress:
+        with counted(f"shard {number} of {len(plan.refs)}", "urls") as progress:
             ingest_shard(context.lake, ref, progress)
     snapshot = Snapshot.take(context.lake)
     total = source_counts(snapshot, chosen.name)
@@ -156,7 +155,7 @@ def shard(
 
     context = open_context(lake)
     found = find_shard(Snapshot.take(context.lake), shard, attempt)
-    with _progress(f"shard {found.ref.shard_id[:8]} of {found.ref.source}") as progress:
+    with counted(f"shard {found.ref.shard_id[:8]} of {found.ref.source}", "urls") as progress:
         counts = ingest_shard(context.lake, found.ref, progress)
     _show(found.ref.source, {f"shard {found.ref.shard_id[:8]}": counts})
 
@@ -215,28 +214,6 @@ def _say_plan(plan: IngestPlan) -> None:
         f"{plan.source}: {plan.listed} urls listed{repeated}, {plan.planned} of them new; "
         f"shards to download: {len(plan.refs)} (request {plan.request})"
     )
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere (the log of a task) a line every ten seconds."""
-    if not err.is_terminal:
-        said = time.monotonic()
-
-        def say(done: int, total: int) -> None:
-            nonlocal said
-            if done == total or time.monotonic() - said > 10:
-                said = time.monotonic()
-                err.print(f"{title}: {done}/{total} urls")
-
-        yield say
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("urls"))
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show(source: str, columns: dict[str, IngestCounts]) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl.cli.common import Context, LakeOption, err, open_context, out
+from etl.cli.common import Context, LakeOption, open_context, out
+from etl.cli.progress import counted
 from etl.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from etl.manifests.builder import BuiltManifest, Progress
+    from etl.manifests.builder import BuiltManifest
     from etl.settings import ManifestSpec
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Build training manifests from SQL.")
@@ -52,7 +51,7 @@ def build(
 
     context = open_context(lake)
     spec = _spec(context, name, sql, fmt, new_name, option or [], split)
-    with _progress(spec.name) as progress:
+    with counted(spec.name, "images") as progress:
         built = build_manifest(context.lake, spec, folder, progress=progress)
     _show(built)
 
@@ -129,28 +128,6 @@ def _pair(text: str, flag: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{flag} {text!r}: the value is not valid: {error}") from error
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress]:
-    """A bar on a terminal; elsewhere (the log of a task) a line every ten seconds."""
-    if not err.is_terminal:
-        said = time.monotonic()
-
-        def say(done: int, total: int) -> None:
-            nonlocal said
-            if done == total or time.monotonic() - said > 10:
-                said = time.monotonic()
-                err.print(f"{name}: {done}/{total} images", markup=False)
-
-        yield say
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("images"))
-    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show(built: BuiltManifest) -> None:

@@ -85,7 +85,7 @@ def run(root: Path, report: Report) -> None:
     """
     from etl.demo.summary import check_counts, print_summary, unfinished
 
-    with _ended_by_signals(), demo(root, report) as running:
+    with _ended_by_a_closed_terminal(), demo(root, report) as running:
         follower = Follower(running.airflow, report)
         with report.phase("Running the pipeline"):
             left = [Run(dag, run["dag_run_id"]) for dag in CHAIN for run in running.airflow.client.active_runs(dag)]
@@ -112,7 +112,7 @@ def run(root: Path, report: Report) -> None:
 
 def ui(root: Path, report: Report) -> None:
     """Keep Airflow running until Ctrl-C, SIGTERM, or ``stop`` from another terminal."""
-    with _ended_by_signals(), demo(root, report) as running:
+    with _ended_by_a_closed_terminal(), demo(root, report) as running:
         site = running.airflow.site
         report.line("")
         report.line(f"Airflow:  {site.address}", "bold green")
@@ -123,7 +123,7 @@ def ui(root: Path, report: Report) -> None:
             while True:
                 running.check()
                 time.sleep(1.0)
-        except (KeyboardInterrupt, RetryableError):  # how this command is meant to end
+        except RetryableError:  # how this command is meant to end
             report.line("")
 
 
@@ -166,8 +166,8 @@ def _wait_until(ready: Callable[[], bool], server: Child, seconds: float = 30.0)
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let Ctrl-C and a closed terminal end the demo as SIGTERM does: by a typed error, after everything was stopped."""
+def _ended_by_a_closed_terminal() -> Iterator[None]:
+    """Let a closed terminal end the demo as SIGTERM and Ctrl-C do: by a typed error, after everything was stopped."""
 
     def hung_up(*_: object) -> NoReturn:
         raise RetryableError("the terminal was closed", remedy="run it again: it resumes where it was")
@@ -175,7 +175,5 @@ def _ended_by_signals() -> Iterator[None]:
     before = signal.signal(signal.SIGHUP, hung_up)
     try:
         yield
-    except KeyboardInterrupt:
-        raise RetryableError("interrupted", remedy="run it again: it resumes where it was") from None
     finally:
         signal.signal(signal.SIGHUP, before)
