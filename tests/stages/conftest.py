@@ -28,3 +28,20 @@ def fakes(monkeypatch: pytest.MonkeyPatch):
         seen.clear()
     fake_stages.FakeGround.seen.clear()
     return fake_stages
+
+
+@pytest.fixture
+def desk(lake, fakes):
+    """Plans and runs the fake stages; see ``tests/stage_desk.py``."""
+    from stage_desk import Desk
+
+    return Desk(lake, fakes)
+
+
+@pytest.fixture
+def many(hand):
+    """25 pictures in one shard: with slices of ten, three slices."""
+    from handmade import Picture
+
+    hand.add(*(Picture(size=(24, 16), seed=n, format="PNG") for n in range(25)))
+    return hand.ids
