@@ -1,13 +1,10 @@
-"""Makes ``tests/handmade.py`` importable, and runs commands as a shell would, in this process."""
+"""Runs commands as a shell would, in this process."""
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,12 @@
-"""Makes ``tests/handmade.py`` importable (the test folders are no packages), and a report that can be read."""
+"""A report that can be read."""
 
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from etl.demo.report import Report
 

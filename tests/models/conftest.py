@@ -1,12 +1,8 @@
-"""Makes ``tests/real_models.py`` importable, and builds each untrained network once."""
+"""Builds each untrained network once."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from real_models import FAMILIES
 
 from etl.models.untrained import build

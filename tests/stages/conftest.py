@@ -1,11 +1,6 @@
-"""Makes ``tests/handmade.py`` and ``tests/fake_stages.py`` importable: the test folders are no packages."""
-
-import sys
-from pathlib import Path
+"""A lake to write pictures into, the fake stages, and a desk that runs them."""
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from etl.lake import Lake
 
