@@ -54,22 +54,54 @@ def commit(
         ConfigurationError: The table has another schema or protocol than this groundlake.
         CommitTimeoutError: The deadline passed.
     """
+    state, version = _transact(open_table, key, actions, COMMITTED, deadline, sleep)
+    if state == FENCED:
+        raise FencedError(f"unit {key} was fenced", remedy="nothing: the next plan takes its images again")
+    return version  # ours, a twin's, or an earlier life's
+
+
+def fence(
+    open_table: Callable[[], DeltaTable],
+    key: str,
+    *,
+    deadline: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Declare a unit dead in a table, so that no late writer can add its parts there.
+
+    Returns:
+        Whether the unit is dead there: False when its parts were committed before.
+
+    Raises:
+        CommitTimeoutError: The deadline passed.
+    """
+    state, _ = _transact(open_table, key, (), FENCED, deadline, sleep)
+    return state == FENCED
+
+
+def _transact(
+    open_table: Callable[[], DeltaTable],
+    key: str,
+    actions: Sequence[AddAction],
+    state: int,
+    deadline: float,
+    sleep: Callable[[float], None],
+) -> tuple[int, int]:
+    """Bring the app id ``key`` to ``state`` unless it has one; returns the state it has, and the table's version."""
     start, attempt, last, late = time.monotonic(), 0, None, False
     while True:
         try:
             table = open_table()
-            version = table.transaction_version(key)
-            if version == FENCED:
-                raise FencedError(f"unit {key} was fenced", remedy="nothing: the next plan takes its images again")
-            if version is not None:
-                return int(table.version())  # ours, a twin's, or an earlier life's
+            found = table.transaction_version(key)
+            if found is not None:
+                return int(found), int(table.version())
             if late:
                 break
             table.create_write_transaction(
                 list(actions),
                 "append",
                 table.schema(),
-                commit_properties=CommitProperties(app_transactions=[Transaction(key, COMMITTED)]),
+                commit_properties=CommitProperties(app_transactions=[Transaction(key, state)]),
             )  # then verify by going round again
         except _FINAL as error:
             raise ConfigurationError(

@@ -13,7 +13,7 @@ from deltalake import exceptions as delta
 from deltalake.transaction import AddAction
 
 from etl.errors import ConfigurationError
-from etl.lake.commit import commit
+from etl.lake.commit import commit, fence
 from etl.lake.parts import add_action, table_key, write_part
 from etl.lake.schemas import SCHEMA_VERSION, TABLES, Table
 from etl.settings import Settings
@@ -87,6 +87,8 @@ class Lake:
             # A checkpoint would delete the log entries that pinned versions need.
             "delta.enableExpiredLogCleanup": "false",
             "delta.logRetentionDuration": "interval 36500 days",
+            # Checkpoints forget removed files after this (a week by default), and vacuum can then never delete them.
+            "delta.deletedFileRetentionDuration": "interval 100 days",
         }
         uri, options = self.table_uri(table.name), self.store.delta_options()
         try:
@@ -127,6 +129,10 @@ class Lake:
     def commit(self, table: str, key: str, actions: Sequence[AddAction]) -> int:
         """Add parts to a table under the unit ``key``, at most once; see ``etl.lake.commit``."""
         return commit(lambda: self.table(table), key, actions, deadline=self.settings.commit_deadline)
+
+    def fence(self, table: str, key: str) -> bool:
+        """Declare the unit ``key`` dead in a table; False when it was committed before. See ``etl.lake.commit``."""
+        return fence(lambda: self.table(table), key, deadline=self.settings.commit_deadline)
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]], key: str) -> None:
         """Add a few rows to a small table (shards, runs, …) once per ``key``, however often it is called."""

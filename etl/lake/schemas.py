@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TIME = pa.timestamp("us", tz="UTC")
 TAGS = pa.list_(pa.struct([pa.field("tag", pa.string()), pa.field("score", pa.float32())]))
 VECTOR = pa.list_(pa.float32())
@@ -18,22 +18,27 @@ VECTOR = pa.list_(pa.float32())
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its type, meaning and unit, and whether it may be null."""
+    """One column: its type, meaning and unit, whether it may be null, and the schema version that brought it.
+
+    A column of a later version than its table is nullable: files written before it read as null.
+    """
 
     name: str
     type: pa.DataType
     doc: str
     nullable: bool = False
+    since: int = 1
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table: what a row stands for, its columns, and the order its files are sorted in."""
+    """One table: what a row stands for, its columns, the order its files are sorted in, and since which version."""
 
     name: str
     row: str
     columns: tuple[Column, ...]
     sort: tuple[str, ...] = ()
+    since: int = 1
 
     @property
     def schema(self) -> pa.Schema:
@@ -257,6 +262,7 @@ _TABLES = (
             Column("network_seconds", _float, "time spent in the network"),
             Column("decode_wait_seconds", _float, "time the network waited for decoded images"),
             Column("images", _long, "images this try worked on"),
+            Column("batch", _int, "images per batch at its end: less than the catalog's when memory ran out", True, 2),
             Column("ok", _long, "of them ok"),
             Column("empty", _long, "of them empty"),
             Column("failed", _long, "of them failed"),
@@ -284,8 +290,51 @@ _TABLES = (
             Column("value", _string, "the id or digest"),
             Column("reason", _string, "why"),
             Column("requested_at", TIME, "when"),
+            Column("takedown_id", _string, "the request it belongs to; see takedown_events", True, 2),
         ),
+    ),
+    Table(
+        "orders",
+        "work order of a stage",
+        (
+            _UNIT,
+            Column("stage", _string, "tag, ground, caption or embed"),
+            _ANNOTATOR,
+            Column("shards", pa.list_(_string), "shards whose images it lists"),
+            Column("items", _string, "key of its list of images, relative to the lake"),
+            Column("n_items", _long, "images in the list"),
+            Column("request", _string, "Airflow run or command that opened it"),
+            Column("opened_at", TIME, "when it was opened"),
+        ),
+        since=2,
+    ),
+    Table(
+        "rewrites",
+        "data file that a takedown replaced",
+        (
+            Column("table_name", _string, "table the file belongs to"),
+            Column("old_path", _string, "path inside the table of the file that held pictures taken down"),
+            Column("new_path", _string, "path of the same rows without them; null when none is left", nullable=True),
+            Column("rows_removed", _long, "rows that are not in the new file"),
+            Column("rewritten_at", TIME, "when; the old file is deleted GROUNDLAKE_PURGE_HOURS later"),
+        ),
+        since=2,
+    ),
+    Table(
+        "takedown_events",
+        "step of a takedown",
+        (
+            Column("takedown_id", _string, "the request"),
+            Column("event", _string, "requested, rewritten (rows and bytes gone from now on) or purged (from history)"),
+            Column("detail", _string, "JSON: who and why, rows removed per table, bytes overwritten per tar, …"),
+            Column("at", TIME, "when"),
+        ),
+        since=2,
     ),
 )
 
 TABLES: dict[str, Table] = {table.name: table for table in _TABLES}
+# Tables whose rows an order commits; runs and orders only speak of one.
+UNIT_TABLES = tuple(
+    name for name, table in TABLES.items() if "unit" in table.schema.names and name not in ("runs", "orders")
+)

@@ -46,6 +46,9 @@ create view outcomes as
     join current c on c.stage = o.stage and c.source = i.source and c.annotator_id = o.annotator_id;
 create view runs as select * from raw.runs;
 create view manifests as select * from raw.manifests;
+create view orders as select * from raw.orders;
+create view rewrites as select * from raw.rewrites;
+create view takedown_events as select * from raw.takedown_events;
 """
 
 _ROWS = """

@@ -116,6 +116,7 @@ class OrderWorker:
             "network_seconds": network,
             "decode_wait_seconds": wait,
             "images": sum(worked.values()),
+            "batch": self._engine.batch_size,
             **{status: by_status(worked, status) for status in ("ok", "empty", "failed")},
         }
         self._lake.append("runs", [row], row["run_id"])

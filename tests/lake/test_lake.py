@@ -56,7 +56,10 @@ def test_opening_what_is_no_lake_says_how_to_make_one(tmp_path: Path, settings: 
 
 def test_a_lake_of_a_newer_groundlake_is_refused(lake: Lake, settings: Settings) -> None:
     lake.store.put(MARKER, json.dumps({"schema_version": SCHEMA_VERSION + 1}).encode())
-    with pytest.raises(ConfigurationError, match=r"has schema 2, this groundlake knows 1(.|\n)*upgrade"):
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"has schema {SCHEMA_VERSION + 1}, this groundlake knows {SCHEMA_VERSION}(.|\n)*upgrade",
+    ):
         Lake.open(lake.uri, settings)
 
 
