@@ -25,8 +25,13 @@ MARKER = "lake.json"
 class Lake:
     """A lake that exists; make one with ``Lake.create``, reach one with ``Lake.open``."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, schema_version: int = SCHEMA_VERSION) -> None:
         """Take a store as a lake.
+
+        Args:
+            store: Where it lies.
+            settings: Those of this process.
+            schema_version: Version of the schema its tables have; an older one can be read only.
 
         Raises:
             ConfigurationError: Its address has characters that delta-rs (``%``) or DuckDB (the others) reads otherwise.
@@ -37,6 +42,7 @@ class Lake:
             )
         self.store = store
         self.settings = settings
+        self.schema_version = schema_version
 
     @property
     def uri(self) -> str:
@@ -108,6 +114,10 @@ class Lake:
     def table_uri(self, name: str) -> str:
         """The uri of a table."""
         return self.store.join(table_key(name))
+
+    def has(self, name: str) -> bool:
+        """Whether the lake has this table: one that an older groundlake made may lack it."""
+        return TABLES[name].since <= self.schema_version
 
     def table(self, name: str, version: int | None = None) -> DeltaTable:
         """A fresh handle on a table, at its latest or a given version.

@@ -8,10 +8,12 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from etl.lake.constraints import conform
@@ -44,6 +46,11 @@ class Part:
 def table_key(table: str) -> str:
     """The folder of a table, relative to the lake."""
     return f"tables/{table}"
+
+
+def data_paths(table: DeltaTable) -> list[str]:
+    """Paths inside the table of the files that the version of a handle names; the log percent-encodes them."""
+    return [unquote(path) for path in pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()]
 
 
 def write_part(store: Store, table: str, rows: pa.Table, folder: str, stem: str) -> Part:
