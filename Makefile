@@ -53,6 +53,10 @@ distclean: clean ## clean, and remove .venv, .tools and all caches too
 test: lint ## Everything CI runs: lint, then all tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
+.PHONY: soak
+soak: install ## The long kill tests: processes killed at random, on disk and on a failing S3 (about half an hour)
+	@$(BIN)/python -m pytest -m soak -n 0 -s
+
 .PHONY: lint
 lint: install ## ruff (rules and format), mypy, import layers
 	@$(BIN)/ruff check .

@@ -1,0 +1,190 @@
+"""Starts the processes of a kill test, kills and restarts them round by round, and judges what is left."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from soak_pods import Job, live
+from soak_verdict import count_rows, wrong_in_the_end, wrong_to_a_reader
+from soak_world import World
+
+from etl.lake import Lake, Snapshot
+from etl.lake.commit import COMMITTED, FENCED
+
+_FORK_SERVER = multiprocessing.get_context("forkserver")
+_FORK_SERVER.set_forkserver_preload(["soak_pods"])
+
+
+class SoakError(AssertionError):
+    """The lake broke its word."""
+
+
+@dataclass
+class Report:
+    """What a run did, and what it found."""
+
+    rounds: int = 0
+    seconds: float = 0.0
+    kills: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    orders: Counter[str] = field(default_factory=Counter)
+    rows: Mapping[str, int] = field(default_factory=dict)
+    wrong: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        done = f"{self.rounds} rounds in {self.seconds:.0f} s; kills {dict(self.kills)}; orders {dict(self.orders)}"
+        return f"{done}; events {dict(sorted(self.events.items()))}; rows {dict(self.rows)}"
+
+
+class Soak:
+    """One kill test over one lake.
+
+    Args:
+        lake: Empty; it is filled with the world.
+        folder: For files of the processes.
+        world: What there is to do.
+        seed: Of the kills; what the processes do beside each other is theirs.
+        roles: Processes per role; see ``soak_pods.ROLES``.
+        window: Open orders that are worked on at once.
+        environment: Variables of the processes.
+        faults: Whether the store is made to fail.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        folder: Path,
+        world: World,
+        *,
+        roles: Mapping[str, int],
+        seed: int = 0,
+        window: int = 8,
+        environment: Mapping[str, str] | None = None,
+        faults: bool = False,
+    ) -> None:
+        self.lake, self.folder, self.world = lake, folder, world
+        self.random, self.report, self.low = random.Random(seed), Report(), 0
+        self._lives: Counter[str] = Counter()
+        settings = lake.settings.model_dump(include={"slice_size", "commit_deadline", "purge_hours", "sweep_days"})
+        self._job = Job(
+            "", "", lake.uri, folder, world, window, environment=environment or {}, settings=settings, faults=faults
+        )
+        for name in ("events", "failures", "scratch"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        self.processes = {f"{role}-{n}": self._start(role, n) for role, many in roles.items() for n in range(many)}
+
+    def _start(self, role: str, number: int) -> BaseProcess:
+        seat = f"{role}-{number}"
+        self._lives[seat] += 1
+        job = replace(self._job, role=role, name=f"{seat}-{self._lives[seat]}", low=self.low)
+        process = _FORK_SERVER.Process(target=live, args=(job,), name=seat, daemon=True)
+        process.start()
+        return process
+
+    def run(self, rounds: int, *, kill: float = 0.3, pause: float = 0.5, end: float = 600.0) -> Report:
+        """Kill and restart for so many rounds, let the rest finish, and judge.
+
+        Args:
+            rounds: How often a random part of the processes is killed.
+            kill: Chance of each process per round.
+            pause: Seconds of a round, over which its kills are spread.
+            end: Seconds for all that is open to be finished.
+
+        Raises:
+            SoakError: A process failed, or the lake holds other rows than a run without faults leaves.
+        """
+        start = time.monotonic()
+        try:
+            self._await_all()
+            for _ in range(rounds):
+                self._round(kill, pause)
+            self._finish(time.monotonic() + end)
+        finally:
+            for process in self.processes.values():
+                process.kill()
+                process.join()
+        self.report.events = self._events()
+        self._judge()
+        self.report.seconds = time.monotonic() - start
+        if self.report.wrong:
+            raise SoakError("\n".join([*self.report.wrong, str(self.report)]))
+        return self.report
+
+    def _await_all(self) -> None:
+        """The fork server imports for a second or two: a kill should meet work."""
+        deadline = time.monotonic() + 60
+        while sum(bool(file.stat().st_size) for file in (self.folder / "events").iterdir()) < len(self.processes):
+            self._no_failures()
+            if time.monotonic() > deadline:
+                raise SoakError("the processes do not start")
+            time.sleep(0.05)
+
+    def _round(self, kill: float, pause: float) -> None:
+        victims = [seat for seat in self.processes if self.random.random() < kill and not seat.startswith("read-")]
+        self.random.shuffle(victims)
+        for seat in victims or [None]:
+            time.sleep(self.random.uniform(0, 2 * pause / max(1, len(victims))))
+            if seat is not None:
+                self._kill(seat)
+        self.report.rounds += 1
+        self._no_failures()
+        closed = self.lake.table("outcomes")
+        while closed.transaction_version(self.world.key(self.low)) is not None:
+            self.low += 1
+
+    def _kill(self, seat: str) -> None:
+        process = self.processes[seat]
+        process.kill()
+        process.join()
+        role, _, number = seat.rpartition("-")
+        self.report.kills[role] += 1
+        self.processes[seat] = self._start(role, int(number))
+
+    def _finish(self, deadline: float) -> None:
+        """No new order; what is open is worked to its end."""
+        (self.folder / "limit.new").write_text(str(max(self._opened(), default=-1) + 1))
+        (self.folder / "limit.new").replace(self.folder / "limit")
+        for process in self.processes.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                raise SoakError(f"{process.name} has not come to its end; {self.report}")
+        self._no_failures()
+
+    def _opened(self) -> list[int]:
+        """The numbers of all orders that were ever opened."""
+        keys = {found.key for found in self.lake.store.list("units/")}
+        return [n for n in range(self.low + 1000) if f"units/{self.world.key(n)}.json" in keys]
+
+    def _no_failures(self) -> None:
+        if failed := sorted((self.folder / "failures").iterdir()):
+            raise SoakError("\n".join(f"{file.name}: {file.read_text()}" for file in failed[:3]))
+        dead = [p.name for p in self.processes.values() if p.exitcode]
+        if dead:
+            raise SoakError(f"{dead} ended without a word")
+
+    def _events(self) -> Counter[str]:
+        lines = (line for file in (self.folder / "events").iterdir() for line in file.read_text().splitlines())
+        return Counter(json.loads(line)["event"] for line in lines if line.endswith("}"))
+
+    def _judge(self) -> None:
+        closed = self.lake.table("outcomes")
+        states: dict[int | None, list[int]] = {}
+        for number in self._opened():  # one that was opened as the limit was set may lie beyond it
+            states.setdefault(closed.transaction_version(self.world.key(number)), []).append(number)
+        committed, fenced = states.pop(COMMITTED, []), states.pop(FENCED, [])
+        self.report.orders = Counter(committed=len(committed), fenced=len(fenced))
+        wrong = [f"orders {numbers[:5]} are in state {state}" for state, numbers in states.items()]
+        with Snapshot.take(self.lake).connect() as connection:
+            wrong += wrong_to_a_reader(connection, self.world)
+        with Snapshot.take(self.lake).connect() as connection:
+            wrong += wrong_in_the_end(connection, self.world, committed, fenced)
+            self.report.rows = count_rows(connection)
+        self.report.wrong = wrong
