@@ -129,11 +129,12 @@ class Soak:
 
     def _round(self, kill: float, pause: float) -> None:
         victims = [seat for seat in self.processes if self.random.random() < kill and not seat.startswith("read-")]
+        if not any(seat.startswith("write-") for seat in victims):  # a round without is none
+            victims.append(self.random.choice([seat for seat in self.processes if seat.startswith("write-")]))
         self.random.shuffle(victims)
-        for seat in victims or [None]:
-            time.sleep(self.random.uniform(0, 2 * pause / max(1, len(victims))))
-            if seat is not None:
-                self._kill(seat)
+        for seat in victims:
+            time.sleep(self.random.uniform(0, 2 * pause / len(victims)))
+            self._kill(seat)
         self.report.rounds += 1
         self._no_failures()
         closed = self.lake.table("outcomes")
@@ -184,7 +185,6 @@ class Soak:
         wrong = [f"orders {numbers[:5]} are in state {state}" for state, numbers in states.items()]
         with Snapshot.take(self.lake).connect() as connection:
             wrong += wrong_to_a_reader(connection, self.world)
-        with Snapshot.take(self.lake).connect() as connection:
             wrong += wrong_in_the_end(connection, self.world, committed, fenced)
             self.report.rows = count_rows(connection)
         self.report.wrong = wrong

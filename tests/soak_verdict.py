@@ -17,10 +17,6 @@ _GOT = """
 _RAW = _GOT.format(**{name: f"raw.{name}" for name in ("tags", "instances", "captions", "outcomes")})
 _SEEN = _GOT.format(**{name: f"all_{name}" for name in ("tags", "instances", "captions", "outcomes")})
 
-_SETUP = """
-    create temp table gone as select image_id from taken_down;
-    create temp table {name} as {query};
-"""
 # A unit that outcomes name has an outcome for every picture of its list, but for those taken down since.
 _HALF = """
     with units as (select distinct unit, shard_id from raw.outcomes),
@@ -53,8 +49,7 @@ _DIFFERENT = """
 
 def wrong_to_a_reader(connection: duckdb.DuckDBPyConnection, world: World) -> list[str]:
     """What a reader may never see, whatever runs beside it; empty when all is well."""
-    connection.register("world", world.expected())
-    connection.execute(_SETUP.format(name="seen", query=_SEEN))
+    _set_up(connection, world, "seen", _SEEN)
     return _found(
         connection,
         {
@@ -84,9 +79,8 @@ def wrong_in_the_end(
         "shard_id": [world.shard_id(world.shard_of(n)) for n in numbers],
         "committed": [True] * len(committed) + [False] * len(fenced),
     }
-    connection.register("world", world.expected())
+    _set_up(connection, world, "found", _RAW)
     connection.register("units", pa.table(units, schema=_UNITS))
-    connection.execute(_SETUP.format(name="found", query=_RAW))
     return _found(
         connection,
         {
@@ -106,6 +100,12 @@ def count_rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
         f"select '{name}', count(*) from raw.{name}" for name in ("tags", "instances", "captions", "outcomes")
     )
     return dict(connection.sql(tables).fetchall())
+
+
+def _set_up(connection: duckdb.DuckDBPyConnection, world: World, name: str, query: str) -> None:
+    connection.register("world", world.expected())
+    connection.execute("create or replace temp table gone as select image_id from taken_down")
+    connection.execute(f"create temp table {name} as {query}")
 
 
 def _found(connection: duckdb.DuckDBPyConnection, questions: dict[str, str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,7 @@ def test_killed_writers_on_a_failing_s3_leave_the_rows_of_a_run_without_faults(
     tmp_path: Path, s3_server: str, s3_uri: str
 ) -> None:
     world = World(shards=2, pictures=4, slice_size=2)
-    report, proxy = on_s3(tmp_path, s3_server, s3_uri, world, rounds=2, writers=3)
-    print(report, proxy.counts)
+    report, _ = on_s3(tmp_path, s3_server, s3_uri, world, rounds=2, writers=3)
     assert report.kills["write"]
     assert report.orders["committed"]
 
@@ -68,7 +68,8 @@ def test_killed_writers_on_a_failing_s3_leave_the_rows_of_a_run_without_faults(
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_two_hundred_rounds_of_32_writers_on_disk(tmp_path: Path) -> None:
-    print(report := on_disk(tmp_path, World(), rounds=200, writers=32, pause=1.0, end=1800.0))
+    report = on_disk(tmp_path, World(), rounds=200, writers=32, kill=0.15, pause=1.0, end=1800.0)
+    sys.stdout.write(f"\n{report}\n")
     assert report.rounds == 200
 
 
@@ -77,5 +78,5 @@ def test_two_hundred_rounds_of_32_writers_on_disk(tmp_path: Path) -> None:
 def test_twenty_rounds_of_8_writers_on_a_failing_s3(tmp_path: Path, s3_server: str, s3_uri: str) -> None:
     world = World(shards=4, pictures=6, slice_size=3)
     report, proxy = on_s3(tmp_path, s3_server, s3_uri, world, rounds=20, writers=8, pause=10.0, end=1800.0)
-    print(report, proxy.counts)
+    sys.stdout.write(f"\n{report}; requests {dict(proxy.counts)}\n")
     assert report.rounds == 20
