@@ -51,17 +51,21 @@ def open_catalog(settings: Settings) -> Catalog:
     return load_catalog(settings.catalog or (project.catalog if project else None))
 
 
-def open_context(lake_uri: str | None) -> Context:
+def open_context(lake_uri: str | None, *, reading: bool = False) -> Context:
     """Settings, catalog and the lake of a command.
 
+    Args:
+        lake_uri: What ``--lake`` says.
+        reading: Whether the command only reads the lake, so that one of an older groundlake will do.
+
     Raises:
-        ConfigurationError: A setting is wrong, or there is no lake.
+        ConfigurationError: A setting is wrong, or there is no lake that it can use.
     """
     from etl.lake import Lake
 
     settings = load_settings()
     uri = resolve_lake_uri(lake_uri, settings, Path.cwd())
-    return Context(settings, open_catalog(settings), Lake.open(uri, settings))
+    return Context(settings, open_catalog(settings), Lake.open(uri, settings, reading=reading))
 
 
 def _terminated(signum: int, _: FrameType | None) -> NoReturn:

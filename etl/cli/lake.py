@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from etl.cli import lake_care
+from etl.cli import lake_care, lake_check
 from etl.cli.common import LakeOption, open_context, out
 from etl.errors import ConfigurationError
 from etl.settings import load_settings
@@ -17,6 +17,7 @@ from etl.settings.project import FILE_NAME
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Make a lake and take care of its tables.")
 lake_care.register(app)
+lake_check.register(app)
 
 
 @app.command("init")
@@ -25,7 +26,7 @@ def init(
 ) -> None:
     """Make a lake. In a folder it also writes groundlake.yaml, so that commands inside need no --lake.
 
-    A lake that exists is left as it is; tables it lacks are added.
+    A lake that exists keeps what it holds; tables and columns it lacks are added, as by 'groundlake lake upgrade'.
 
     For example:
 
@@ -34,16 +35,14 @@ def init(
         groundlake lake init s3://bucket/lake
     """
     from etl.lake import Lake
-    from etl.lake.lake import MARKER
+    from etl.lake.migrations import read_marker
     from etl.storage import open_store
 
     settings = load_settings()
     uri = place if "://" in place else str(Path(place).expanduser().resolve())
     if Path(uri).is_file():
         raise ConfigurationError(f"{place} is a file", remedy="name a folder that is to be the lake")
-    existed = open_store(uri).stat(MARKER) is not None
-    if existed:
-        Lake.open(uri, settings)  # refuses one that a newer groundlake wrote
+    existed = read_marker(open_store(uri)) is not None  # refuses one that a newer groundlake wrote
     Lake.create(uri, settings)
     folder = None if "://" in place else Path(uri)
     if folder:
@@ -68,6 +67,27 @@ def _teach(folder: Path | None, uri: str) -> None:
     else:
         out.print("next:")
     out.print("  groundlake ingest run --urls urls.parquet --url-col url --caption-col caption --source mine")
+
+
+@app.command("upgrade")
+def upgrade(lake: LakeOption = None) -> None:
+    """Bring a lake that an older groundlake made to this one's schema: new tables and columns, nothing is changed.
+
+    May run while others write, and again after it was stopped. Until it has ended, commands of this groundlake that
+    only read the lake (sql, status, view) work, and those that write are refused; afterwards, older ones are refused.
+
+    For example:
+
+        groundlake lake upgrade
+    """
+    from etl.lake import migrations
+
+    context = open_context(lake, reading=True)
+    done = migrations.upgrade(context.lake.store, deadline=context.settings.commit_deadline)
+    for step in done:
+        out.print(step, markup=False)
+    if not done:
+        out.print(f"nothing to do: {context.lake.uri} has schema {context.lake.schema_version}", markup=False)
 
 
 @app.command("stats")

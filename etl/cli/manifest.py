@@ -68,7 +68,7 @@ def list_manifests(
     """
     from etl.lake import Snapshot
 
-    context = open_context(lake)
+    context = open_context(lake, reading=True)
     query = """select name, version, format, n_images, n_annotations, strftime(built_at, '%Y-%m-%d %H:%M') as built_at,
         path from manifests order by manifests.built_at"""
     with Snapshot.take(context.lake).connect() as connection:

@@ -32,7 +32,7 @@ def list_models(
 
         groundlake models list
     """
-    rows = _rows(open_context(lake))
+    rows = _rows(open_context(lake, reading=True))
     if as_json:
         typer.echo(json.dumps(rows))
         return

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from etl.cli.common import LakeOption, err, open_context, out
 from etl.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from etl.lake import Snapshot
+    from etl.lake import Lake, Snapshot
 
 _TABLE_ROWS = 50
 _OF_VIEWS = {
@@ -40,9 +41,18 @@ def sql(
         int | None, typer.Option("--limit", min=0, help=f"Rows at most [default: {_TABLE_ROWS} as a table, else all].")
     ] = None,
     tables: Annotated[bool, typer.Option("--tables", help="List the views and their columns.")] = False,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="DATE[THH:MM[Z]]", help="The lake as it was then (UTC unless said).")
+    ] = None,
+    manifest: Annotated[
+        str | None, typer.Option("--manifest", metavar="NAME[/VERSION]", help="What this manifest was built from.")
+    ] = None,
     lake: LakeOption = None,
 ) -> None:
     """Run one SELECT over the lake. Views show complete units of the current annotators; nothing can be changed.
+
+    With --at or --manifest they show an older state, without the pictures that were taken down since. Dates reach back
+    GROUNDLAKE_RETENTION_DAYS; what a manifest was built from stays readable as long as the manifest is registered.
 
     For example:
 
@@ -51,12 +61,14 @@ def sql(
         groundlake sql "select label, count(*) from instances group by 1 order by 2 desc"
 
         groundlake sql --format csv "select url, error from downloads where status = 'failed'" > failed.csv
-    """
-    from etl.lake import Snapshot
 
+        groundlake sql --at 2026-11-01T12:00 "select count(*) from images"
+
+        groundlake sql --manifest mine "select count(*) from images"
+    """
     if not tables and not (query or "").strip():
         raise ConfigurationError("no SQL given", remedy='groundlake sql "select count(*) from images", or --tables')
-    snapshot = Snapshot.take(open_context(lake).lake)
+    snapshot = _snapshot(open_context(lake, reading=True).lake, at, manifest)
     if tables or query is None:
         _print_views(snapshot)
         return
@@ -73,15 +85,35 @@ def sql(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _snapshot(lake: Lake, at: str | None, manifest: str | None) -> Snapshot:
+    from etl.lake import Snapshot
+    from etl.lake.pins import manifest_versions
+
+    if at is not None and manifest is not None:
+        raise ConfigurationError("both --at and --manifest are given", remedy="name one of them")
+    if manifest is not None:
+        name, _, version = manifest.partition("/")
+        return Snapshot.take(lake, manifest_versions(lake, name, version or None))
+    return Snapshot.take(lake, at=None if at is None else _date(at))
+
+
+def _date(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--at {text!r} is no date: {error}", remedy="write 2026-11-01, 2026-11-01T12:00 or 2026-11-01T12:00+02:00"
+        ) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def _rows(snapshot: Snapshot, query: str, limit: int | None) -> Iterator[Sequence[Any]]:
     """The column names, then the rows, a batch at a time."""
-    from duckdb import Error
-
-    from etl.lake.snapshot import QueryError, check_select
+    from etl.lake.engine import check_select, query_errors
 
     with snapshot.connect(sandbox=True) as connection:
         check_select(connection, query)
-        try:
+        with query_errors():
             result = connection.execute(query)
             yield [column[0] for column in result.description]
             left = limit
@@ -92,8 +124,6 @@ def _rows(snapshot: Snapshot, query: str, limit: int | None) -> Iterator[Sequenc
                     if len(batch) > (limit or 0) or result.fetchone() is not None:
                         err.print(f"only the first {limit} rows are shown; see --limit and --format")
                     return
-        except Error as error:
-            raise QueryError(f"the SQL failed: {error}", remedy="see 'groundlake sql --tables'") from error
 
 
 def _print_table(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:

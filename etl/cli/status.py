@@ -35,7 +35,7 @@ def status(
     from etl.lake import Snapshot
     from etl.lake.ledger import read_ledger
 
-    snapshot = Snapshot.take(open_context(lake).lake)
+    snapshot = Snapshot.take(open_context(lake, reading=True).lake)
     states = read_ledger(snapshot, source)
     if source and not states:
         raise UnknownNameError(

@@ -34,6 +34,6 @@ def sheet(
     """
     from etl.viewer.contact_sheet import contact_sheet
 
-    context = open_context(lake)
+    context = open_context(lake, reading=True)
     drawn = contact_sheet(context.lake, file, limit=limit, source=source)
     out.print(f"{drawn} pictures: {file.resolve()}", markup=False)

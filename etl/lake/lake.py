@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import DeltaTable
 from deltalake import exceptions as delta
 from deltalake.transaction import AddAction
 
-from etl.errors import ConfigurationError
+from etl.errors import ConfigurationError, DataError
 from etl.lake.commit import commit, fence
+from etl.lake.migrations import MARKER, read_marker, upgrade
 from etl.lake.parts import add_action, table_key, write_part
-from etl.lake.schemas import SCHEMA_VERSION, TABLES, Table
+from etl.lake.schemas import SCHEMA_VERSION, TABLES
 from etl.settings import Settings
-from etl.storage import NotFoundError, StorageError, Store, open_store
-
-MARKER = "lake.json"
+from etl.storage import StorageError, Store, open_store
 
 
 class Lake:
@@ -50,66 +48,66 @@ class Lake:
         return self.store.uri
 
     @classmethod
-    def open(cls, uri: str, settings: Settings) -> Lake:
+    def open(cls, uri: str, settings: Settings, *, reading: bool = False) -> Lake:
         """The lake at ``uri``.
 
+        A lake that an older groundlake made can be read: what its tables lack reads as empty or null. Nothing is
+        written to it before its upgrade, so that no work is done whose rows could not be committed.
+
+        Args:
+            uri: Where it lies.
+            settings: Those of this process.
+            reading: Whether an older lake will do, since nothing is to be written.
+
         Raises:
-            ConfigurationError: There is none, or a newer groundlake wrote it.
+            ConfigurationError: There is none, a newer groundlake wrote it, or an older one and it is to be written.
         """
         store = open_store(uri)
-        try:
-            marker = store.read_json(MARKER)
-        except NotFoundError:
+        marker = read_marker(store)
+        if marker is None:
             raise ConfigurationError(
                 f"no lake at {uri} ({MARKER} is missing)", remedy=f"run 'groundlake lake init {uri}'"
-            ) from None
-        if int(marker["schema_version"]) > SCHEMA_VERSION:
-            raise ConfigurationError(
-                f"the lake at {uri} has schema {marker['schema_version']}, this groundlake knows {SCHEMA_VERSION}",
-                remedy="upgrade groundlake",
             )
-        return cls(store, settings)
+        lake = cls(store, settings, marker[0])
+        if not reading:
+            lake.check_writable()
+        return lake
 
     @classmethod
     def create(cls, uri: str, settings: Settings) -> Lake:
-        """Make the lake at ``uri``, with all tables empty; does nothing to one that exists.
+        """Make the lake at ``uri``, with all tables empty; one that exists is brought to the present schema.
 
         Raises:
-            ConfigurationError: The place cannot hold a lake: it lacks conditional writes.
+            ConfigurationError: The place cannot hold a lake (it lacks conditional writes), or holds a newer one.
         """
         lake = cls(open_store(uri), settings)
         lake.store.probe()
-        for table in TABLES.values():
-            lake._create_table(table)
-        marker = {"schema_version": SCHEMA_VERSION, "created_at": datetime.now(UTC).isoformat()}
-        lake.store.put_if_absent(MARKER, json.dumps(marker).encode())
+        upgrade(lake.store, deadline=settings.commit_deadline)
         return lake
 
-    def _create_table(self, table: Table) -> None:
-        configuration: dict[str, str | None] = {
-            # Without it pyarrow datasets derive wrong guarantees from files that lack statistics.
-            "delta.dataSkippingStatsColumns": ",".join(table.statistics) or table.columns[0].name,
-            "delta.checkpointInterval": "10",
-            # A checkpoint would delete the log entries that pinned versions need.
-            "delta.enableExpiredLogCleanup": "false",
-            "delta.logRetentionDuration": "interval 36500 days",
-            # Checkpoints forget removed files after this (a week by default), and vacuum can then never delete them.
-            "delta.deletedFileRetentionDuration": "interval 100 days",
-        }
-        uri, options = self.table_uri(table.name), self.store.delta_options()
-        try:
-            DeltaTable.create(
-                uri,
-                table.schema,
-                mode="ignore",
-                configuration=configuration,
-                storage_options=options,
-                commit_properties=CommitProperties(max_commit_retries=0),  # a retry would create it over a twin's
+    @property
+    def created_at(self) -> datetime:
+        """When it was made.
+
+        Raises:
+            DataError: Its marker is missing or does not say so.
+        """
+        marker = read_marker(self.store)
+        if marker is None:
+            raise DataError(f"{self.store.join(MARKER)} is missing", remedy=f"run 'groundlake lake init {self.uri}'")
+        return marker[1]
+
+    def check_writable(self) -> None:
+        """Refuse to write to a lake of an older schema.
+
+        Raises:
+            ConfigurationError: It is one.
+        """
+        if self.schema_version < SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"the lake at {self.uri} has schema {self.schema_version}, this groundlake writes {SCHEMA_VERSION}",
+                remedy="run 'groundlake lake upgrade': it only adds, and may run while others write",
             )
-        except delta.CommitFailedError:
-            self.table(table.name)  # a twin was first, else this raises
-        except (delta.DeltaError, OSError) as error:
-            raise StorageError("create table", table.name, error, remedy="run the command again") from error
 
     def table_uri(self, name: str) -> str:
         """The uri of a table."""
@@ -138,10 +136,12 @@ class Lake:
 
     def commit(self, table: str, key: str, actions: Sequence[AddAction]) -> int:
         """Add parts to a table under the unit ``key``, at most once; see ``etl.lake.commit``."""
+        self.check_writable()
         return commit(lambda: self.table(table), key, actions, deadline=self.settings.commit_deadline)
 
     def fence(self, table: str, key: str) -> bool:
         """Declare the unit ``key`` dead in a table; False when it was committed before. See ``etl.lake.commit``."""
+        self.check_writable()
         return fence(lambda: self.table(table), key, deadline=self.settings.commit_deadline)
 
     def append(self, table: str, rows: Sequence[Mapping[str, Any]], key: str) -> None:
@@ -150,3 +150,27 @@ class Lake:
             return
         data = pa.Table.from_pylist([dict(row) for row in rows], schema=TABLES[table].schema)
         self.commit(table, key, [add_action(self.store, write_part(self.store, table, data, key, "00000"))])
+
+    def sql(self, query: str, *, versions: Mapping[str, int] | None = None, at: datetime | None = None) -> pa.Table:
+        """The rows of one SELECT over the views, as they are now or were in an older state.
+
+        For example::
+
+            lake = Lake.open("s3://bucket/lake", load_settings(), reading=True)
+            lake.sql("select label, count(*) as n from instances group by label order by n desc")
+            lake.sql("select count(*) from images", at=datetime(2026, 11, 1, tzinfo=UTC))
+
+        Args:
+            query: The SELECT; ``groundlake sql --tables`` lists the views.
+            versions: Versions of tables to read, such as those a manifest's lock names; others at their latest.
+            at: A date with a time zone, instead.
+
+        Raises:
+            QueryError: It is not exactly one SELECT, or the SQL engine refuses it.
+            RetentionError: The state is older than the retention and pinned by no built manifest.
+            ConfigurationError: There was no such state.
+            RetryableError: The store or the SQL engine failed.
+        """
+        from etl.lake.snapshot import Snapshot  # which needs this module
+
+        return Snapshot.take(self, versions, at=at).sql(query)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etl.errors import RetryableError
+from etl.lake.engine import QueryError, check_select, query_errors
 from etl.lake.ids import digest_bytes
-from etl.lake.snapshot import QueryError, check_select
 from etl.lake.texts import caption_for_embedding
 from etl.manifests.example import Example, Instance, Sighting, Vector
 from etl.manifests.splits import Splitter
@@ -142,10 +142,8 @@ class Selection:
                 yield self._example(image, {name: rows.get(image["n"], []) for name, rows in related.items()}, vectors)
 
     def _select(self, sql: str) -> list[str]:
-        from duckdb import Error
-
         check_select(self._connection, sql)
-        try:
+        with query_errors():
             relation = self._connection.sql(sql)
             columns: list[str] = relation.columns
             if "image_id" not in columns:
@@ -155,8 +153,6 @@ class Selection:
                 )
             self._connection.execute("create schema build")
             relation.create("build.selection")
-        except Error as error:
-            raise QueryError(f"the SQL failed: {error}", remedy="see 'groundlake sql --tables'") from error
         return columns
 
     def _count(self, *, by_instance: bool) -> dict[str, int]:

@@ -11,10 +11,11 @@ from rows import row, rows
 
 from etl.errors import ConfigurationError
 from etl.lake import Lake, Snapshot
-from etl.lake.lake import MARKER
+from etl.lake.migrations import MARKER, bring_up
 from etl.lake.orders import commit_order, finish_slice, open_order
-from etl.lake.schemas import SCHEMA_VERSION, TABLES
+from etl.lake.schemas import SCHEMA_VERSION, TABLES, Table
 from etl.settings import Settings
+from etl.storage import Store
 
 
 def test_a_new_lake_has_every_table_and_no_row(lake: Lake) -> None:
@@ -39,8 +40,17 @@ def test_a_creation_that_was_killed_is_no_lake_until_it_is_finished(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = str(tmp_path / "lake")
-    monkeypatch.setattr("etl.lake.lake.TABLES", {"tags": TABLES["tags"], "broken": None})
-    with pytest.raises(AttributeError):
+
+    class KilledError(Exception):
+        pass
+
+    def killed(store: Store, table: Table, *, deadline: float) -> list[str]:
+        if table.name == "tags":
+            raise KilledError
+        return bring_up(store, table, deadline=deadline)
+
+    monkeypatch.setattr("etl.lake.migrations.bring_up", killed)
+    with pytest.raises(KilledError):
         Lake.create(uri, settings)
     monkeypatch.undo()
     with pytest.raises(ConfigurationError, match="no lake at"):
