@@ -6,12 +6,12 @@ import contextlib
 import json
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etl.errors import ConfigurationError, DataError, RetryableError
+from etl.errors import ConfigurationError, DataError, GroundlakeError, RetryableError
 
 
 class StorageError(RetryableError):
@@ -20,6 +20,10 @@ class StorageError(RetryableError):
     def __init__(self, operation: str, key: str, cause: object, *, remedy: str | None = None) -> None:
         super().__init__(f"cannot {operation} {key!r}: {cause}", remedy=remedy)
         self.operation, self.key = operation, key
+
+
+class LastingError(StorageError):
+    """A fault that somebody must mend first (a full disk, expired credentials): try later, do not wait for it here."""
 
 
 class NotFoundError(DataError):
@@ -51,6 +55,17 @@ class Store(ABC):
     @abstractmethod
     def read_range(self, key: str, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``; raises NotFoundError, or StorageError when there are fewer."""
+
+    @abstractmethod
+    def read_ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of several (offset, length) spans, in the order asked for; neighbours are read together.
+
+        Holds what it returns in memory: ask for no more at once than fits.
+
+        Raises:
+            NotFoundError: There is no such object.
+            StorageError: The object ends before a span does.
+        """
 
     @abstractmethod
     def download(self, key: str, path: Path) -> None:
@@ -85,6 +100,47 @@ class Store(ABC):
         """Remove an object; no error when there is none."""
 
     @abstractmethod
+    def erase(self, key: str, spans: Sequence[tuple[int, int]]) -> int:
+        """Overwrite (offset, length) spans of an object with zeros for good; every other byte stays where it is.
+
+        Killed half-way, or called twice at once (for other spans too), it is completed by calling it again: what one
+        call has erased no other brings back. No older version of the object is left where the store keeps versions.
+        Holds a bounded piece of the object in memory.
+
+        Returns:
+            How many bytes the spans cover, whether or not they were zeros before.
+
+        Raises:
+            NotFoundError: There is no such object.
+            StorageError: The object ends before a span does (then nothing is erased), or the store failed.
+            ConfigurationError: The store cannot do this safely, or does not let us remove older versions.
+        """
+
+    def destroy(self, key: str) -> None:
+        """Remove an object for good, with every older version where the store keeps them; none is no error.
+
+        Raises:
+            ConfigurationError: The store does not let us remove older versions.
+            StorageError: The store failed.
+        """
+        self.delete(key)
+
+    @abstractmethod
+    def leftovers(self, older_than: float) -> Iterator[ObjectInfo]:
+        """What killed writers left, which no listing shows: temporary files, unfinished multipart uploads.
+
+        Args:
+            older_than: Those last changed before this time (seconds, UTC): younger ones may have a live writer.
+
+        Returns:
+            Each with the key it would have had (S3) or has (a folder), and the bytes it takes.
+        """
+
+    @abstractmethod
+    def remove_leftovers(self, before: float, *, dry_run: bool = False) -> int:
+        """Remove what ``leftovers(before)`` finds; returns how many, also when ``dry_run`` removes none."""
+
+    @abstractmethod
     def delta_options(self) -> dict[str, str] | None:
         """The ``storage_options`` with which delta-rs reaches the same place."""
 
@@ -100,7 +156,7 @@ class Store(ABC):
             answers = self.put_if_absent(key, b"first"), self.put_if_absent(key, b"second")
             kept = self.read(key)
         finally:
-            with contextlib.suppress(StorageError):  # the probe's own error says more
+            with contextlib.suppress(GroundlakeError):  # the probe's own error says more
                 self.delete(key)
         if answers != (True, False) or kept != b"first":
             raise ConfigurationError(

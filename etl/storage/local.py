@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from etl.errors import ConfigurationError
 from etl.storage.base import NotFoundError, ObjectInfo, StorageError, Store
+from etl.storage.faults import by_number
+from etl.storage.spans import blocks, windows
 
-TEMPORARY = ".tmp-"  # listings skip it; sweep removes those older than a day
+TEMPORARY = ".tmp-"  # listings skip it; sweep removes old ones
+# What a killed writer leaves: ours, and those of delta-rs, which links N.json#1 to N.json.
+_LEFTOVER = re.compile(r"^\.tmp-|\.(json|parquet)#\d+$")
+_READING = ("read", "download", "erase")
+_REMEDY = "mend the cause and run the command again: what is written stays"
+_MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_ZEROS = bytes(1 << 20)  # what one write erases
 
 
 class LocalStore(Store):
@@ -43,12 +53,11 @@ class LocalStore(Store):
             return self.path(key).read_bytes()
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
+        return self.read_ranges(key, [(offset, length)])[0]
+
+    def read_ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         with self._errors("read", key), self.path(key).open("rb") as file:
-            file.seek(offset)
-            data = file.read(length)
-        if len(data) != length:
-            raise StorageError("read", key, f"{length} bytes from {offset} wanted, {len(data)} there")
-        return data
+            return [_exactly(file, key, offset, length) for offset, length in spans]
 
     def download(self, key: str, path: Path) -> None:
         temporary = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
@@ -82,20 +91,60 @@ class LocalStore(Store):
         return None if path.is_dir() else ObjectInfo(key, found.st_size, found.st_mtime)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        start = self.path(prefix) if prefix.endswith("/") or not prefix else self.path(prefix).parent
-        files = (Path(folder) / name for folder, _, names in os.walk(start) for name in names)
-        keys = (path.relative_to(self.root).as_posix() for path in files if not path.name.startswith(TEMPORARY))
-        for key in sorted(key for key in keys if key.startswith(prefix)):
-            found = self.stat(key)
-            if found is not None:  # else deleted since the walk
-                yield found
+        with self._errors("list", prefix):
+            yield from self._walk(prefix, lambda name: not name.startswith(TEMPORARY))
 
     def delete(self, key: str) -> None:
         with self._errors("delete", key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self.path(key).unlink()
 
+    def erase(self, key: str, spans: Sequence[tuple[int, int]]) -> int:
+        # In place: no byte but those erased is written, so calls for other spans cannot bring any back.
+        wanted = windows(spans)
+        if not wanted:
+            return 0
+        with self._errors("erase", key), self.path(key).open("r+b", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if wanted[-1].end > size:  # writing there would make the object longer
+                raise StorageError("erase", key, f"bytes up to {wanted[-1].end} wanted, {size} there")
+            for window in wanted:
+                for offset, length in blocks(window.offset, window.length, len(_ZEROS)):
+                    _write_all(file.fileno(), _ZEROS[:length], offset)
+            os.fsync(file.fileno())
+        return sum(window.length for window in wanted)
+
+    def leftovers(self, older_than: float) -> Iterator[ObjectInfo]:
+        with self._errors("list", ""):
+            for found in self._walk("", lambda name: _LEFTOVER.search(name) is not None):
+                if found.modified < older_than:
+                    yield found
+
+    def remove_leftovers(self, before: float, *, dry_run: bool = False) -> int:
+        count = 0
+        for count, found in enumerate(self.leftovers(before), 1):  # noqa: B007 - the last count is the answer
+            if not dry_run:
+                self.delete(found.key)
+        return count
+
     def delta_options(self) -> dict[str, str] | None:
         return None
+
+    def _walk(self, prefix: str, wanted: Callable[[str], bool]) -> Iterator[ObjectInfo]:
+        """The files whose key begins with ``prefix`` and whose name is wanted, in key order.
+
+        Holds the names of one folder at a time, on each level.
+        """
+        start = self.path(prefix) if prefix.endswith("/") or not prefix else self.path(prefix).parent
+        above = f"{start.relative_to(self.root).as_posix()}/" if start != self.root else ""
+        for entry in _entries(start):
+            key = above + entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
+                    yield from self._walk(f"{key}/", wanted)
+            elif key.startswith(prefix) and wanted(entry.name):
+                found = self.stat(key)
+                if found is not None:  # else deleted since
+                    yield found
 
     def _write(self, key: str, write: Callable[[Path], object], settle: Callable[[Path, Path], None]) -> None:
         path = self.path(key)
@@ -115,9 +164,10 @@ class LocalStore(Store):
         try:
             yield
         except OSError as error:
-            if operation in ("read", "download") and not self.path(key).is_file():
+            if operation in _READING and isinstance(error, _MISSING) and not self.path(key).is_file():
                 raise NotFoundError(self.uri, key) from error
-            raise StorageError(operation, key, error, remedy=_remedy(error, self.uri)) from error
+            typed = by_number(error.errno or 0, operation, key, self.uri, error)
+            raise typed or StorageError(operation, key, error, remedy=_REMEDY) from error
 
 
 class _ExistsAlreadyError(Exception):
@@ -146,11 +196,25 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remedy(error: OSError, uri: str) -> str:
-    return {
-        errno.ENOSPC: f"free space on the disk of {uri}, then run the command again: what is written stays",
-        errno.EDQUOT: f"raise the disk quota of {uri}, then run the command again",
-        errno.EROFS: f"{uri} is read-only: mount it writable, or choose another lake",
-        errno.EACCES: f"give this user write access to {uri}",
-        errno.EPERM: f"give this user write access to {uri}",
-    }.get(error.errno or 0, "mend the cause and run the command again: what is written stays")
+def _exactly(file: BinaryIO, key: str, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    data = file.read(length)
+    if len(data) != length:
+        raise StorageError("read", key, f"{length} bytes from {offset} wanted, {len(data)} there")
+    return data
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, in the order of the keys below it; nothing when there is no such folder (any more)."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda one: f"{one.name}/" if one.is_dir(follow_symlinks=False) else one.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of ``data``: one call may write less, as on a disk that fills up."""
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written

@@ -10,40 +10,47 @@ import contextlib
 import functools
 import os
 import posixpath
-import random
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from etl.errors import ConfigurationError, GroundlakeError
+from etl.errors import ConfigurationError
 from etl.storage.base import NotFoundError, ObjectInfo, StorageError, Store
+from etl.storage.faults import by_number
+from etl.storage.s3_calls import (
+    ABSENT,
+    CONDITION_FAILED,
+    CONFLICT,
+    MUTE,
+    TRIES,
+    error_code,
+    fetch,
+    pause,
+    typed,
+    was_repeated,
+)
+from etl.storage.s3_erase import Eraser
+from etl.storage.s3_versions import forget_versions
+from etl.storage.spans import Window, windows
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-CONNECT_TIMEOUT, READ_TIMEOUT, TRIES = 5, 30, 4  # seconds, seconds, requests that we repeat ourselves
+CONNECT_TIMEOUT, READ_TIMEOUT = 5, 30  # seconds
+_ATTEMPTS = 5  # requests in all, with growing waits between them: a throttling store is given about ten seconds
+# Bytes between spans that are read too; the most that is read in one request; requests at once.
+_NEAR, _MOST, _THREADS = 64 << 10, 16 << 20, 8
+_AGAIN = "run the command again: what is written stays"
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4)
-_NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError)
-_ABSENT = {"404", "NoSuchKey", "NotFound"}
-_CONDITION_FAILED = {"412", "PreconditionFailed"}
-_CONFLICT = {"409", "ConditionalRequestConflict"}  # another conditional write is under way: ask again
-_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
-_REFUSED = {  # trying again changes nothing
-    "403": "the credentials in use may not do this",
-    "AccessDenied": "the credentials in use may not do this",
-    "Forbidden": "the credentials in use may not do this",
-    "InvalidAccessKeyId": "the access key is unknown there",
-    "SignatureDoesNotMatch": "the secret key is wrong",
-    "NoSuchBucket": "the bucket does not exist",
-}
 
 
 class S3Store(Store):
@@ -72,10 +79,27 @@ class S3Store(Store):
         return self._get(key)
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
-        data = self._get(key, f"bytes={offset}-{offset + length - 1}") if length else b""
+        data = self._get(key, offset, length) if length else b""
         if len(data) != length:
             raise StorageError("read", key, f"{length} bytes from {offset} wanted, {len(data)} there")
         return data
+
+    def read_ranges(self, key: str, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        found = [b""] * len(spans)
+        wanted = windows(spans, gap=_NEAR, limit=_MOST)
+
+        def read(window: Window) -> None:
+            data = memoryview(self._get(key, window.offset, window.length))
+            for position in window.members:
+                offset, length = spans[position]
+                found[position] = bytes(data[offset - window.offset :][:length])
+                if len(found[position]) != length:
+                    there = len(found[position])
+                    raise StorageError("read", key, f"{length} bytes from {offset} wanted, {there} there")
+
+        with ThreadPoolExecutor(min(len(wanted), _THREADS) or 1) as pool:
+            list(pool.map(read, wanted))
+        return found
 
     def download(self, key: str, path: Path) -> None:
         with self._errors("download", key):
@@ -91,15 +115,15 @@ class S3Store(Store):
                 try:
                     self._client.put_object(Bucket=self.bucket, Key=self._name(key), Body=data, IfNoneMatch="*")
                 except ClientError as error:
-                    if _code(error) in _CONDITION_FAILED:
+                    if error_code(error) in CONDITION_FAILED:
                         # botocore may have repeated a request that was carried out but never answered, and so have
                         # met our own object: that is no lost race.
-                        return _repeated(error) and self.read(key) == data
-                    if _code(error) not in _CONFLICT or attempt + 1 == TRIES:
+                        return was_repeated(error) and self.read(key) == data
+                    if error_code(error) not in CONFLICT or attempt + 1 == TRIES:
                         raise
                 else:
                     return True
-            time.sleep(random.uniform(0, 0.1 * 2**attempt))  # noqa: S311 - jitter, not a secret
+            pause(attempt)
         raise AssertionError("the last request answers or raises")
 
     def publish_file(self, path: Path, key: str) -> None:
@@ -109,7 +133,7 @@ class S3Store(Store):
     def stat(self, key: str) -> ObjectInfo | None:
         try:
             with self._errors("look up", key):
-                found = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
+                found = self._head(self._name(key))
         except NotFoundError:
             return None
         return ObjectInfo(key, found["ContentLength"], found["LastModified"].timestamp())
@@ -126,6 +150,28 @@ class S3Store(Store):
         with self._errors("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
 
+    def erase(self, key: str, spans: Sequence[tuple[int, int]]) -> int:
+        wanted = windows(spans)
+        if wanted:
+            with self._errors("erase", key):
+                self._eraser.erase(key, self._name(key), wanted)
+        return sum(window.length for window in wanted)
+
+    def destroy(self, key: str) -> None:
+        self.delete(key)
+        with self._errors("delete", key):
+            forget_versions(self._client, self.bucket, self._name(key), "delete", self.uri)
+
+    def leftovers(self, older_than: float) -> Iterator[ObjectInfo]:
+        return (found for found, _ in self._leftovers(older_than))
+
+    def remove_leftovers(self, before: float, *, dry_run: bool = False) -> int:
+        count = 0
+        for count, (found, upload) in enumerate(self._leftovers(before), 1):  # noqa: B007 - the last count
+            if not dry_run:
+                self._abort(found.key, upload)
+        return count
+
     def delta_options(self) -> dict[str, str] | None:
         """The options for one handle: delta-rs does not renew credentials, so ask again for every handle."""
         options = {
@@ -139,9 +185,10 @@ class S3Store(Store):
         if not (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn")):
             options["AWS_ENDPOINT_URL"] = endpoint
             options["AWS_ALLOW_HTTP"] = str(endpoint.startswith("http://")).lower()
-        credentials = _session().get_credentials()
-        if credentials is not None:  # else delta-rs looks for a role by itself
-            frozen = credentials.get_frozen_credentials()
+        with self._errors("sign in to", self.bucket):
+            credentials = _session().get_credentials()
+            frozen = credentials.get_frozen_credentials() if credentials else None
+        if frozen:  # else delta-rs looks for a role by itself
             given = {
                 "AWS_ACCESS_KEY_ID": frozen.access_key,
                 "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
@@ -156,58 +203,63 @@ class S3Store(Store):
             raise ConfigurationError(f"key {key!r} leads outside the store {self.uri}")
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _get(self, key: str, span: str | None = None) -> bytes:
+    def _get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes of an object, or of a span of it; none when it ends before the span."""
-        wanted: dict[str, Any] = {"Range": span} if span else {}
-        for attempt in range(TRIES):
-            with self._errors("read", key):
-                try:
-                    return self._client.get_object(Bucket=self.bucket, Key=self._name(key), **wanted)["Body"].read()
-                except ClientError as error:
-                    if _code(error) == "InvalidRange":
-                        return b""
-                    raise
-                except BotoCoreError:  # botocore repeats a request, but not one whose body breaks off
-                    if attempt + 1 == TRIES:
-                        raise
-        raise AssertionError("the last request answers or raises")
+        with self._errors("read", key):
+            return fetch(self._client, self.bucket, self._name(key), offset, length)
+
+    def _head(self, name: str) -> HeadObjectOutputTypeDef:
+        try:
+            return self._client.head_object(Bucket=self.bucket, Key=name)
+        except ClientError as error:
+            if error_code(error) in MUTE:
+                fetch(self._client, self.bucket, name, 0, 1)  # its refusal says why
+            raise
+
+    @functools.cached_property
+    def _eraser(self) -> Eraser:
+        return Eraser(self._client, self.bucket, self.uri, self._name(""))
+
+    def _leftovers(self, before: float) -> Iterator[tuple[ObjectInfo, str]]:
+        """Unfinished uploads, with their ids; a part that came late keeps its upload young."""
+        strip = len(self._name(""))
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._name(""))
+        with self._errors("list", "unfinished uploads"):
+            for page in pages:
+                for upload in page.get("Uploads", ()):
+                    if upload["Initiated"].timestamp() < before:
+                        found = self._unfinished(upload["Key"], upload["UploadId"], upload["Initiated"].timestamp())
+                        if found.modified < before:
+                            yield ObjectInfo(found.key[strip:], found.size, found.modified), upload["UploadId"]
+
+    def _unfinished(self, name: str, upload: str, begun: float) -> ObjectInfo:
+        size = 0
+        pages = self._client.get_paginator("list_parts").paginate(Bucket=self.bucket, Key=name, UploadId=upload)
+        with contextlib.suppress(self._client.exceptions.NoSuchUpload):  # finished or aborted meanwhile
+            for page in pages:
+                for part in page.get("Parts", ()):
+                    size, begun = size + part["Size"], max(begun, part["LastModified"].timestamp())
+        return ObjectInfo(name, size, begun)
+
+    def _abort(self, key: str, upload: str) -> None:
+        with self._errors("delete", key), contextlib.suppress(self._client.exceptions.NoSuchUpload):
+            self._client.abort_multipart_upload(Bucket=self.bucket, Key=self._name(key), UploadId=upload)
 
     @contextlib.contextmanager
     def _errors(self, operation: str, key: str) -> Iterator[None]:
         try:
             yield
-        except ClientError as error:
-            raise self._typed(error, operation, key) from error
-        except S3UploadFailedError as error:
-            answer = error.__context__
-            typed = self._typed(answer, operation, key) if isinstance(answer, ClientError) else None
-            raise typed or StorageError(operation, key, error) from error
-        except _NO_CREDENTIALS as error:
-            raise ConfigurationError(
-                f"cannot {operation} {self.join(key)}: {error}",
-                remedy="set AWS_ACCESS_KEY_ID and its secret, or a role",
-            ) from error
-        except BotoCoreError as error:
-            remedy = f"check the network and the endpoint {self._client.meta.endpoint_url}, then run the command again"
-            raise StorageError(operation, key, error, remedy=remedy) from error
+        except (Boto3Error, BotoCoreError, ClientError) as error:
+            # The movers of files hide the answer in their own errors.
+            answer = error.__context__ if isinstance(error, Boto3Error) else error
+            if isinstance(answer, ClientError) and error_code(answer) in ABSENT:
+                raise NotFoundError(self.uri, key) from error
+            if isinstance(answer, ClientError | BotoCoreError):
+                raise typed(answer, operation, key, self.uri, self._client.meta.endpoint_url) from error
+            raise StorageError(operation, key, error, remedy=_AGAIN) from error
         except OSError as error:
-            raise StorageError(
-                operation, key, error, remedy="check the local disk, then run the command again"
-            ) from error
-
-    def _typed(self, error: ClientError, operation: str, key: str) -> GroundlakeError:
-        code = _code(error)
-        if code in _ABSENT:
-            return NotFoundError(self.uri, key)
-        if code in _REFUSED:
-            return ConfigurationError(
-                f"cannot {operation} {self.join(key)}: {_REFUSED[code]} ({code})",
-                remedy=f"check the credentials, the policy of bucket {self.bucket!r} and the lake's uri",
-            )
-        if code in _EXPIRED:
-            remedy = "log in again (or let the role renew them), then run the command again: what is written stays"
-            return StorageError(operation, key, f"the credentials have expired ({code})", remedy=remedy)
-        return StorageError(operation, key, error, remedy="run the command again: what is written stays")
+            found = by_number(error.errno or 0, operation, key, "this machine", error)
+            raise found or StorageError(operation, key, error, remedy=f"check the local disk; {_AGAIN}") from error
 
 
 @functools.cache
@@ -224,18 +276,13 @@ def _config(endpoint: str | None) -> Config:
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
         }
+    if "AWS_MAX_ATTEMPTS" not in os.environ:
+        options["retries"] = {"mode": "standard", "total_max_attempts": _ATTEMPTS}
+    else:
+        options["retries"] = {"mode": "standard"}
     return Config(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
         max_pool_connections=32,
-        retries={"mode": "standard"},  # AWS_MAX_ATTEMPTS says how many
         **options,
     )
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _repeated(error: ClientError) -> bool:
-    return error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0) > 0
