@@ -60,6 +60,12 @@ def read_order(lake: Lake, key: str) -> Order | None:
     return Order(key, content["header"], content["items"], content["slice_size"])
 
 
+def order_content(lake: Lake, header: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> bytes:
+    """What ``units/<key>.json`` holds: it alone says what an order is, whatever the settings are later."""
+    content = {"header": dict(header), "slice_size": lake.settings.slice_size, "items": list(items)}
+    return json.dumps(content).encode()
+
+
 def open_order(
     lake: Lake, key: str, header: Mapping[str, Any], make: Callable[[], Sequence[Mapping[str, Any]]]
 ) -> Order:
@@ -69,8 +75,7 @@ def open_order(
     """
     found = read_order(lake, key)
     if found is None:
-        content = {"header": dict(header), "slice_size": lake.settings.slice_size, "items": list(make())}
-        lake.store.put_if_absent(order_key(key), json.dumps(content).encode())
+        lake.store.put_if_absent(order_key(key), order_content(lake, header, make()))
         found = read_order(lake, key)
     if found is None:
         raise DataError(f"order {key} vanished from {lake.uri}", remedy="run 'groundlake lake check'")

@@ -6,7 +6,7 @@ An outcome is stale when its ``input_digest`` differs from the ``value_digest`` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl.lake import Snapshot
 from etl.models.store import ModelStore
@@ -14,7 +14,11 @@ from etl.settings import Catalog
 from etl.stages.annotators import Annotator, annotator_of
 from etl.stages.registry import stage_class
 
+if TYPE_CHECKING:
+    import duckdb
+
 MAX_TRIES = 3
+FOCUS_SHARDS = 1000
 
 
 def annotator_chain(catalog: Catalog, models: ModelStore, stage: str, names: Mapping[str, str]) -> list[Annotator]:
@@ -55,19 +59,54 @@ def order_items(
         force: Also images whose outcome is fresh.
 
     Returns:
-        Mappings with the image, where its bytes are, ``input_digest``, status and reason of the upstream outcome, and
-        ``units``: per upstream stage the unit that wrote its visible rows. An image whose upstream has no outcome yet
-        is not among them.
+        Mappings with the image, where its bytes are, ``input_digest``, ``tries`` of that input that failed, status and
+        reason of the upstream outcome, and ``units``: per upstream stage the unit that wrote its visible rows. An image
+        whose upstream has no outcome yet is not among them.
     """
-    upstream = chain[:-1]
-    query, bound = _stale(chain, shards, force)
     with snapshot.connect() as connection:
-        rows: list[dict[str, Any]] = (
-            connection.execute(f"{query} order by i.width, i.height, i.image_id", bound).to_arrow_table().to_pylist()
-        )
+        find_stale(connection, shards, chain, force=force)
+        return stale_items(connection, chain)
+
+
+def find_stale(
+    connection: duckdb.DuckDBPyConnection, shards: Sequence[str], chain: Sequence[Annotator], *, force: bool
+) -> None:
+    """Make the temporary table ``stale`` of what ``order_items`` gives; DuckDB spills it, Python sees no row of it."""
+    focus(connection, shards)
+    query, bound = _stale(chain, shards, force)
+    connection.execute(f"create temp table stale as {query}", bound)
+
+
+def stale_items(
+    connection: duckdb.DuckDBPyConnection, chain: Sequence[Annotator], limit: int | None = None
+) -> list[dict[str, Any]]:
+    """The first rows of ``stale``, by the shape that the network sees, as items of an order."""
+    query = f"select * from stale order by width, height, image_id limit {'all' if limit is None else limit}"  # noqa: S608
+    rows: list[dict[str, Any]] = connection.execute(query).to_arrow_table().to_pylist()
     for row in rows:
-        row["units"] = {a.entry.stage: row.pop(f"unit_{number}") for number, a in enumerate(upstream)}
+        row["units"] = {a.entry.stage: row.pop(f"unit_{number}") for number, a in enumerate(chain[:-1])}
     return rows
+
+
+def focus(connection: duckdb.DuckDBPyConnection, shards: Sequence[str]) -> None:
+    """Show a connection only rows of images that have a copy in ``shards``; of the tables with a row per image.
+
+    The views choose among all copies and outcomes of an image; for the images that are left they say the same as
+    before, without sorting every other image of the lake for it. Many shards are left to DuckDB's spilling.
+    """
+    if len(shards) > FOCUS_SHARDS:
+        return
+    connection.execute(
+        "create temp table focus as "
+        "select distinct image_id from raw.images where shard_id in (select unnest(?::varchar[]))",
+        [list(shards)],
+    )
+    for table in ("images", "sightings", "outcomes"):
+        connection.execute(f"alter view raw.{table} rename to all_{table}")
+        connection.execute(
+            f"create view raw.{table} as "
+            f"select * from raw.all_{table} where image_id in (select image_id from temp.focus)"
+        )
 
 
 def count_stale(
@@ -76,6 +115,7 @@ def count_stale(
     """How many items ``order_items`` would give per shard; shards without any are left out."""
     query, bound = _stale(chain, shards, force)
     with snapshot.connect() as connection:
+        focus(connection, shards)
         found = connection.execute(f"select shard_id, count(*) from ({query}) group by shard_id", bound).fetchall()  # noqa: S608
     return dict(found)
 
@@ -90,7 +130,8 @@ def _stale(chain: Sequence[Annotator], shards: Sequence[str], force: bool) -> tu
             select image_id, input_digest, count(*) as n, bool_or(not retryable) as final from raw.outcomes
             where annotator_id = ? and status = 'failed' group by all)
         select i.image_id, i.shard_id, i.tar, i."offset", i.length, i.width, i.height,
-            {given} as input_digest, coalesce({status}, 'ok') as upstream_status, {reason} as upstream_reason{units}
+            {given} as input_digest, coalesce(t.n, 0) as tries,
+            coalesce({status}, 'ok') as upstream_status, {reason} as upstream_reason{units}
         from images i {_joins(upstream)}
         left join all_outcomes o on o.image_id = i.image_id and o.annotator_id = ?
         left join tries t on t.image_id = i.image_id and t.input_digest = {given}
@@ -122,6 +163,7 @@ def count_begun(
         begun as (select i.image_id from mine i {_joins(annotators)})
         select shard_id, count(*), count(*) filter (where image_id in (from begun)) from mine group by shard_id"""  # noqa: S608
     with snapshot.connect() as connection:
+        focus(connection, shards)
         found = connection.execute(query, [list(shards), *(a.annotator_id for a in annotators)]).fetchall()
     return {shard: (images, begun) for shard, images, begun in found}
 

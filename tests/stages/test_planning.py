@@ -89,6 +89,7 @@ class TestOrderItems:
             assert item.pop("upstream_status") == "ok"
             assert item.pop("units") == {}
             assert item.pop("upstream_reason") is None
+            assert item.pop("tries") == 0
             assert item.pop("input_digest") == item["image_id"]
             assert item == {key: stored[item["image_id"]][key] for key in item}
 
