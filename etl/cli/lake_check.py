@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,12 +20,14 @@ from etl.settings import load_settings
 
 if TYPE_CHECKING:
     from etl.lake import Lake
+    from etl.lake.backup import Copied
     from etl.lake.check import Finding
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``groundlake lake``."""
-    app.command("check")(check)
+    for command in (check, backup, restore):
+        app.command(command.__name__)(command)
 
 
 def check(
@@ -72,10 +76,64 @@ def check(
         raise typer.Exit(EXIT_BAD_DATA)
 
 
+def backup(
+    to: Annotated[str, typer.Argument(metavar="TO", help="Folder or uri: empty, or an earlier backup of this lake.")],
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also delete from the backup what the lake no longer has.")
+    ] = False,
+    lake: LakeOption = None,
+) -> None:
+    """Copy the lake to another place as it is now, beside running stages; again, only what is new. Killed, it resumes.
+
+    The copy holds what this lake can read: the newest state, versions that manifests pin, older ones within the
+    retention, and open orders. It is a lake itself, to be looked at but not worked on.
+
+    Without --prune the backup keeps what was deleted here, pictures taken down since among it; with it they go too,
+    once 'groundlake takedown purge' has deleted them here.
+
+    For example:
+
+        groundlake lake backup s3://bucket/backup
+
+        groundlake lake backup /mnt/disk/backup --prune
+    """
+    from etl.lake.backup import backup as copy
+
+    with counted("backup", "objects") as tell:
+        copied = copy(_open(lake), _uri(to), prune=prune, tell=tell)
+    gone = f", {copied.pruned:,} deleted that the lake no longer has" if prune else ""
+    out.print(f"backup in {to}: {_said(copied)}{gone}", markup=False)
+    out.print(f"to look at it: groundlake lake check --lake {shlex.quote(_uri(to))}", markup=False)
+
+
+def restore(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Folder or uri of a backup.")],
+    to: Annotated[str, typer.Argument(metavar="TO", help="Folder or uri: empty, or a restore that did not end.")],
+) -> None:
+    """Make a lake of a backup, in an empty place. Killed, it resumes when it is run again.
+
+    For example:
+
+        groundlake lake restore s3://bucket/backup my-lake
+    """
+    from etl.lake.backup import restore as copy
+
+    with counted("restore", "objects") as tell:
+        copied = copy(_uri(source), _uri(to), load_settings(), tell=tell)
+    out.print(f"lake in {to}: {_said(copied)}", markup=False)
+    out.print(f"next: groundlake lake check --lake {shlex.quote(_uri(to))}", markup=False)
+
+
+def _uri(place: str) -> str:
+    return place if "://" in place else str(Path(place).expanduser().resolve())
+
+
+def _said(copied: Copied) -> str:
+    return f"{copied.objects:,} objects copied ({copied.bytes:,} bytes), {copied.skipped:,} were there"
+
+
 def _open(uri: str | None) -> Lake:
     """The lake to look at, one of an older schema too."""
-    from pathlib import Path
-
     from etl.lake import Lake
     from etl.settings import resolve_lake_uri
 
