@@ -27,7 +27,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
@@ -41,7 +40,7 @@ from etl.lake.commit import FENCED
 from etl.lake.guard import Patience, append_guarded
 from etl.lake.lake import Lake
 from etl.lake.orders import Order, order_content, order_key, read_order
-from etl.lake.parts import add_action, table_key, write_part
+from etl.lake.parts import add_action, data_paths, table_key, write_part
 from etl.lake.schemas import TABLES
 from etl.lake.snapshot import Snapshot
 from etl.lake.units import fence_unit, last_table
@@ -180,7 +179,7 @@ def _register(lake: Lake, key: str, header: Row, table: DeltaTable, found: Found
     A list or part that was not registered stays where it is: a slow store may still take the row that names it.
     """
     guard = f"orders-{header['annotator_id']}"
-    seen = set(_paths(table))
+    seen = set(data_paths(table))
     patience = Patience(f"order {key}", lake.settings.commit_deadline)
     action: AddAction | None = None
     while found.items:
@@ -192,7 +191,7 @@ def _register(lake: Lake, key: str, header: Row, table: DeltaTable, found: Found
         if table.transaction_version(key) is not None:
             break
         left = _without_new(lake, found, _rows(lake, table, seen, header["annotator_id"]))
-        seen |= set(_paths(table))
+        seen |= set(data_paths(table))
         action = action if len(left.items) == len(found.items) else None
         found = left
     return found
@@ -259,7 +258,7 @@ def _content(lake: Lake, row: Row) -> bytes | None:
 def _row_of(lake: Lake, key: str) -> Row:
     """The row of a registered order; its own file is tried first."""
     table = lake.table(TABLE)
-    others = [path for path in _paths(table) if not path.startswith(f"parts/{key}/")]
+    others = [path for path in data_paths(table) if not path.startswith(f"parts/{key}/")]
     for skip in (others, ()):
         for row in _rows(lake, table, skip, None):
             if row["unit"] == key:
@@ -269,13 +268,9 @@ def _row_of(lake: Lake, key: str) -> Row:
 
 def _rows(lake: Lake, table: DeltaTable, skip: Collection[str], annotator_id: str | None) -> Iterator[Row]:
     """The rows of the register, of one annotator or of all, but for those of some files."""
-    for path in _paths(table):
+    for path in data_paths(table):
         if path not in skip:
             rows = pq.read_table(io.BytesIO(lake.store.read(f"{table_key(TABLE)}/{path}")))
             if annotator_id is not None:
                 rows = rows.filter(pc.equal(rows["annotator_id"], annotator_id))
             yield from rows.to_pylist()
-
-
-def _paths(table: DeltaTable) -> list[str]:
-    return [unquote(path) for path in pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()]

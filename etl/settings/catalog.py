@@ -51,6 +51,9 @@ class Source(_Entry):
     licence: str | None = None
     shard_size: int = Field(10_000, ge=1, le=10_000, description="Urls per shard")
     max_failed_share: float = Field(0.5, ge=0, le=1, description="Share of a shard's urls that may fail before red")
+    max_failed_order_share: float = Field(
+        0.5, ge=0, le=1, description="Share of an order's images that may fail in a stage before it stops and is undone"
+    )
     download: Download = Download()
     models: dict[StageName, str] = Field(default_factory=dict, description="Model per stage; else the default one")
     nightly: bool = Field(True, description="Whether the nightly ingest run takes this source")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import time
 import uuid
@@ -10,16 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+import pyarrow as pa
+
+from etl.errors import ConfigurationError
 from etl.lake import Lake
+from etl.lake.commit import FencedError
 from etl.lake.orders import Order, commit_order, finish_slice, read_slice
 from etl.stages.batches import Engine
+from etl.stages.contract import Result
 from etl.stages.outcomes import Header, slice_tables
 from etl.stages.pictures import TarReader
 from etl.stages.progress import Progress
+from etl.stages.registry import stage_class
 from etl.stages.scratch import scratch_folder
-from etl.stages.slices import Item, SliceWorker
+from etl.stages.slices import Answer, Item, SliceWorker
+from etl.stages.stopping import DEFAULT_LIMIT, NOT_OURS, Judge, check_alive, dead, stop_order
 from etl.stages.summary import CountError, add_counts, by_status
-from etl.stages.upstream import Maker, read_upstream
+from etl.stages.upstream import Maker, read_upstream, taken_down
 
 log = logging.getLogger(__name__)
 
@@ -39,29 +47,38 @@ class OrderWorker:
     Args:
         lake: The lake.
         engine: The stage with its networks.
-        makers: The upstream tables that the stage reads.
+        limit: Share of an order's images that may fail, see ``etl.stages.stopping``.
     """
 
-    def __init__(self, lake: Lake, engine: Engine, makers: Sequence[Maker]) -> None:
-        self._lake, self._engine, self._makers = lake, engine, makers
+    def __init__(self, lake: Lake, engine: Engine, limit: float = DEFAULT_LIMIT) -> None:
+        self._lake, self._engine, self._limit = lake, engine, limit
 
-    def work(self, order: Order, watch: Callable[[Progress], None], where: Progress) -> OrderReport:
+    def work(
+        self, order: Order, watch: Callable[[Progress], None], where: Progress, *, helping: bool = False
+    ) -> OrderReport:
         """Finish the slices that have no record, commit the order, and note the try in ``runs``.
 
         Args:
             order: The order.
             watch: Told about every batch and slice.
             where: Stage, shard and the shard's number for ``watch``.
+            helping: Whether somebody else may be at it, from the first slice on: the slices are taken in a random
+                order, so that the two seldom do the same one.
 
         Raises:
+            FailureRateError: Too many images failed: the order is fenced, now or before.
+            DeadOrderError: The order was fenced by others.
             GroundlakeError: Something stopped the order; its finished slices stay for the next try.
         """
         start, network = time.monotonic(), self._engine.network_seconds
         began = datetime.now(UTC)
         _check_unique(order)
-        todo = [number for number, _ in order.slices() if read_slice(self._lake, order.key, number) is None]
-        tries, wait = self._finish(order, set(todo), _Tick(order, watch, where))
-        records = commit_order(self._lake, order, last="outcomes")
+        check_alive(self._lake, order)
+        try:
+            tries, wait = self._finish(order, _Tick(order, watch, where), helping)
+            records = commit_order(self._lake, order, last="outcomes")
+        except FencedError as error:  # a retry of this request would only meet the fence again
+            raise dead(order) from error
         counts = add_counts(record.counts for record in records)
         _check_sum(order, counts, len(order.items))
         worked = add_counts(tries)
@@ -69,26 +86,39 @@ class OrderWorker:
             self._note(order, worked, began, time.monotonic() - start, self._engine.network_seconds - network, wait)
         return OrderReport(counts, sum(worked.values()), wait)
 
-    def _finish(self, order: Order, todo: set[int], tick: _Tick) -> tuple[list[Mapping[str, int]], float]:
+    def _finish(self, order: Order, tick: _Tick, helping: bool) -> tuple[list[Mapping[str, int]], float]:
+        judge, slices = Judge(order, self._limit), list(order.slices())
+        todo = {number for number, _ in slices if not self._known(order, judge, number)}
+        if helping:
+            random.shuffle(slices)
         tries: list[Mapping[str, int]] = []
         with scratch_folder(self._lake.settings.scratch) as folder:
-            items = [item for number, part in order.slices() if number in todo for item in part]
+            items = [item for number, part in slices if number in todo for item in part]
             reader = TarReader(self._lake.store, items, folder)
             if items and self._engine.stage.needs_pixels:
                 reader.prepare()
             worker = SliceWorker(self._engine, reader, self._lake.settings.decode_threads, tick)
-            for number, part in order.slices():
-                if number not in todo or read_slice(self._lake, order.key, number) is not None:  # or a twin's by now
+            for number, part in slices:
+                if number not in todo or self._known(order, judge, number):  # or a twin's by now
                     tick.slice_known(number, len(part))
                     continue
-                counts = self._slice(order, worker, number, part)
+                counts = self._slice(order, worker, judge, number, part)
                 tries.append(counts)
                 tick.slice_finished(number, counts)
         return tries, worker.decode_wait_seconds
 
-    def _slice(self, order: Order, worker: SliceWorker, number: int, items: Sequence[Item]) -> Mapping[str, int]:
-        upstream = read_upstream(self._lake, items, self._makers)
-        answers = worker.answer(items, upstream)
+    def _known(self, order: Order, judge: Judge, number: int) -> bool:
+        """Whether a slice is finished; its failures are counted then."""
+        record = read_slice(self._lake, order.key, number)
+        if record is not None:
+            judge.add(number, record.counts)
+        return record is not None
+
+    def _slice(
+        self, order: Order, worker: SliceWorker, judge: Judge, number: int, items: Sequence[Item]
+    ) -> Mapping[str, int]:
+        upstream = read_upstream(self._lake, items, makers(self._engine.stage.reads, order.header["upstream"]))
+        answers = self._gone(worker.answer(items, upstream))
         header = Header(
             stage=order.header["stage"],
             annotator_id=order.header["annotator_id"],
@@ -97,8 +127,20 @@ class OrderWorker:
         )
         tables, counts = slice_tables(header, answers)
         _check_sum(order, counts, len(items))
+        judge.add(number, counts)
+        if judge.problem is not None:
+            stop_order(self._lake, order, judge.problem, _example(tables["outcomes"]))
         finish_slice(self._lake, order.key, number, tables, counts)
         return counts
+
+    def _gone(self, answers: Sequence[Answer]) -> list[Answer]:
+        """The answers; bytes that changed because their picture was taken down after the slice began are no fault."""
+        changed = [answer.item["image_id"] for answer in answers if answer.result.reason == "bytes_changed"]
+        gone = taken_down(self._lake, changed) if changed else frozenset()
+        return [
+            replace(answer, result=Result("failed", "taken_down")) if answer.item["image_id"] in gone else answer
+            for answer in answers
+        ]
 
     def _note(
         self, order: Order, worked: Mapping[str, int], began: datetime, seconds: float, network: float, wait: float
@@ -159,6 +201,34 @@ class _Tick:
                 images_per_second=rate,
             )
         )
+
+
+def makers(reads: Sequence[str], upstream: Mapping[str, str]) -> list[Maker]:
+    """Who made each table that a stage reads, as the order says that it works.
+
+    Args:
+        reads: Tables.
+        upstream: Annotator by stage, of the stages before it.
+
+    Raises:
+        ConfigurationError: No stage before it writes one of them.
+    """
+    known = {
+        table: Maker(table, stage, annotator)
+        for stage, annotator in upstream.items()
+        for table in stage_class(stage).tables
+    }
+    missing = sorted(set(reads) - set(known))
+    if missing:
+        raise ConfigurationError(f"the stage reads {missing}, which no stage before it writes")
+    return [known[table] for table in reads]
+
+
+def _example(outcomes: pa.Table) -> str:
+    """The words of one failure."""
+    rows = outcomes.select(["status", "reason", "error"]).to_pylist()
+    own = [row for row in rows if row["status"] == "failed" and f"failed/{row['reason']}" not in NOT_OURS]
+    return next((row["error"] for row in own if row["error"]), "")
 
 
 def _check_unique(order: Order) -> None:

@@ -6,6 +6,7 @@ A request is fixed by whoever asks first and kept below ``units/requests/``, so 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -36,15 +37,31 @@ __all__ = [
 
 GROUP_SECONDS = 20 * 60
 MAX_GROUPS = 1000  # Airflow maps at most 1024 tasks
+PACK_IMAGES = 10_000  # stale ones that an order over several shards is planned for
+PACK_SHARDS = 1000  # each costs a look at its tar
 
 
 @dataclass(frozen=True)
 class Group:
-    """Consecutive shards of one source that one pod works on per stage, and the model of each stage."""
+    """Consecutive shards of one source that one pod works on per stage, and the model of each stage.
+
+    Attributes:
+        source: The source.
+        shards: All of them.
+        models: Model per stage.
+        orders: The shards of each work order: one that is stale as a whole is alone, others are packed. Empty in
+            requests of earlier versions.
+    """
 
     source: str
     shards: tuple[str, ...]
     models: Mapping[str, str]
+    orders: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def members(self) -> tuple[tuple[str, ...], ...]:
+        """The shards of each work order."""
+        return self.orders or tuple((shard,) for shard in self.shards)
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,10 @@ def request_key(name: str) -> str:
 def read_request(lake: Lake, key: str) -> Request:
     """The request of a key; raises NotFoundError."""
     content = lake.store.read_json(_place(key))
-    groups = tuple(Group(g["source"], tuple(g["shards"]), g["models"]) for g in content.pop("groups"))
+    groups = tuple(
+        Group(g["source"], tuple(g["shards"]), g["models"], tuple(tuple(order) for order in g.get("orders", ())))
+        for g in content.pop("groups")
+    )
     return Request(**{**content, "stages": tuple(content["stages"])}, groups=groups)
 
 
@@ -129,24 +149,76 @@ def plan_groups(
     ordered_stages(tuple(models or {}))
     snapshot = Snapshot.take(lake)
     found = survey(snapshot)
-    stale: list[tuple[str, list[str], dict[str, str], int]] = []
+    loads: list[_Load] = []
     for source, members in select_shards(found, sources, shards).items():
         names = model_names(catalog, source, chosen, models or {})
-        unpromoted = any((source, stage) not in found.promoted for stage in chosen)
-        wanted = (
-            # Without a current annotator nothing of the source would show, however fresh its images are through
-            # another source: running the stage registers one.
-            members if force or unpromoted else _stale_shards(lake, catalog, snapshot, members, chosen, names)
+        weights = (
+            found.images(source)
+            if force
+            else _stale_images(lake, catalog, snapshot, found, source, members, names, chosen)
         )
-        stale.append((source, wanted, names, 1 if shards else found.group_size(source)))
+        # Without a current annotator nothing of the source would show, however fresh its images are through another
+        # source: running the stage registers one.
+        unpromoted = any((source, stage) not in found.promoted for stage in chosen)
+        wanted = [shard for shard in members if unpromoted or weights.get(shard)]
+        loads.append(
+            _Load(source, names, found.images(source), weights, wanted, 1 if shards else found.group_size(source))
+        )
     scale = 1
-    while sum(-(-len(wanted) // (size * scale)) for _, wanted, _, size in stale) > max(MAX_GROUPS, len(stale)):
+    while sum(len(load.cut(scale)) for load in loads) > max(MAX_GROUPS, len(loads)):
         scale *= 2  # longer groups rather than shards left out
-    return [
-        Group(source, tuple(wanted[start : start + size * scale]), names)
-        for source, wanted, names, size in stale
-        for start in range(0, len(wanted), size * scale)
-    ]
+    return [load.group(part) for load in loads for part in load.cut(scale)]
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What is to do in a source: shards with images and stale images of each, and how many shards make a group."""
+
+    source: str
+    models: Mapping[str, str]
+    images: Mapping[str, int]
+    stale: Mapping[str, int]
+    shards: Sequence[str]
+    size: int
+
+    def cut(self, scale: int) -> list[list[str]]:
+        """Consecutive shards worth ``size * scale`` whole ones."""
+        mean = sum(self.images.values()) / max(1, len(self.images))
+        return _packed(
+            [(shard, 1.0 if self._is_whole(shard) else min(1.0, self._weight(shard) / mean)) for shard in self.shards],
+            self.size * scale,
+        )
+
+    def group(self, shards: Sequence[str]) -> Group:
+        """A group of these shards, with those that are stale in part packed into common orders."""
+        whole = [[shard] for shard in shards if self._is_whole(shard)]
+        packs = _packed([(shard, self._weight(shard)) for shard in shards if not self._is_whole(shard)], PACK_IMAGES)
+        place = {shard: number for number, shard in enumerate(shards)}
+        orders = sorted([*whole, *packs], key=lambda order: place[order[0]])
+        return Group(self.source, tuple(shards), self.models, tuple(tuple(order) for order in orders))
+
+    def _is_whole(self, shard: str) -> bool:
+        return self.stale.get(shard, 0) >= self.images[shard]
+
+    def _weight(self, shard: str) -> float:
+        return max(self.stale.get(shard, 0), PACK_IMAGES / PACK_SHARDS)
+
+
+def _packed(weights: Sequence[tuple[str, float]], limit: float) -> list[list[str]]:
+    """Consecutive names whose weights do not pass a limit; one that passes it alone is alone.
+
+    >>> _packed([("a", 1), ("b", 1), ("c", 2), ("d", 9)], 2)
+    [['a', 'b'], ['c'], ['d']]
+    """
+    packs: list[list[str]] = []
+    total = 0.0
+    for name, weight in weights:
+        if not packs or total + weight > limit * (1 + 1e-9):  # sums of floats
+            packs.append([])
+            total = 0.0
+        packs[-1].append(name)
+        total += weight
+    return packs
 
 
 def ordered_stages(stages: Sequence[str]) -> tuple[str, ...]:
@@ -189,9 +261,13 @@ class Survey:
     promoted: frozenset[tuple[str, str]]
     rates: Mapping[str, float]
 
+    def images(self, source: str) -> dict[str, int]:
+        """Canonical images of every shard of a source."""
+        return {shard: count for name, shard, count in self.shards if name == source}
+
     def group_size(self, source: str) -> int:
         """Shards worth twenty minutes by measured throughput of the slowest stage; one while nothing was measured."""
-        images = [count for name, _, count in self.shards if name == source]
+        images = self.images(source).values()
         if not self.rates or not images:
             return 1
         return max(1, int(GROUP_SECONDS * min(self.rates.values()) * len(images) / sum(images)))
@@ -232,7 +308,8 @@ def select_shards(found: Survey, sources: Sequence[str] = (), shards: Sequence[s
             known = sorted(found.sources)
             raise UnknownNameError("source", source, known, remedy="ingest it first: groundlake ingest run")
     candidates = [(source, shard) for source, shard, _ in found.shards if not sources or source in sources]
-    wanted = {_full_shard(short, [shard for _, shard in candidates]) for short in shards}
+    known = sorted({shard for _, shard in candidates}) if shards else []
+    wanted = {_full_shard(short, known) for short in shards}
     members: dict[str, list[str]] = {}
     for source, shard in candidates:
         if not shards or shard in wanted:
@@ -252,26 +329,33 @@ def _place(key: str) -> str:
 
 
 def _full_shard(short: str, known: Sequence[str]) -> str:
-    matches = [shard for shard in known if shard.startswith(short)]
+    """The one of ``known``, which are sorted, that begins like that."""
+    start = bisect_left(known, short)
+    matches = [shard for shard in known[start : start + 20] if shard.startswith(short)]
     if len(matches) != 1:
         kind = "shard" if not matches else "shard (ambiguous)"
-        raise UnknownNameError(kind, short, sorted(matches or known)[:20], remedy="see 'groundlake status --shards'")
+        raise UnknownNameError(kind, short, list(matches or known[:20]), remedy="see 'groundlake status --shards'")
     return matches[0]
 
 
-def _stale_shards(
+def _stale_images(
     lake: Lake,
     catalog: Catalog,
     snapshot: Snapshot,
+    found: Survey,
+    source: str,
     members: Sequence[str],
-    stages: Sequence[str],
     names: Mapping[str, str],
-) -> list[str]:
+    stages: Sequence[str],
+) -> dict[str, int]:
+    """Images per shard that some of the stages may work on, at most; shards without any are left out."""
     models = ModelStore(lake.store, lake.settings.scratch / "models")
-    stale: set[str] = set()
+    images = found.images(source)
+    stale: dict[str, int] = {}
     for stage in stages:
         chain = annotator_chain(catalog, models, stage, names)
         if not chain:  # without weights it never ran here: this stage has everything to do
-            return list(members)
-        stale |= set(count_stale(snapshot, members, chain))
-    return [shard for shard in members if shard in stale]
+            return {shard: images[shard] for shard in members}
+        for shard, count in count_stale(snapshot, members, chain).items():
+            stale[shard] = min(images[shard], stale.get(shard, 0) + count)
+    return stale

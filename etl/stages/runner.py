@@ -1,29 +1,30 @@
-"""The one runner of all stages: a group's work orders, one per shard, each committed on its own."""
+"""The one runner of all stages: a group's work orders, each committed on its own."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 
 from etl.errors import ConfigurationError, GroundlakeError, RetryableError, StoppedError
 from etl.lake import Lake, Snapshot
-from etl.lake.ids import digest
-from etl.lake.orders import Order, open_order, read_order
+from etl.lake.claims import Claim, adopt
 from etl.models.store import ModelStore
 from etl.settings import Catalog, ModelEntry
 from etl.stages.annotators import Annotator, register
 from etl.stages.batches import Engine
 from etl.stages.contract import Stage
 from etl.stages.failures import DeviceError, words
+from etl.stages.opening import note_adopted, open_stage_order
 from etl.stages.orders import OrderReport, OrderWorker
 from etl.stages.planning import Group, Request, check_group, read_request
 from etl.stages.progress import Progress
 from etl.stages.registry import stage_class
-from etl.stages.staleness import annotator_chain, count_images, count_waiting, order_items
+from etl.stages.staleness import annotator_chain, count_images, count_waiting
+from etl.stages.stopping import DEFAULT_LIMIT
 from etl.stages.summary import StageSummary, add_counts
-from etl.stages.upstream import Maker
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,10 @@ def try_stage(
             remedy=f"plan a request with this stage: groundlake annotate run --stages {stage}",
         )
     entry = catalog.model(stage, members.models[stage])
-    run = _GroupRun(lake, request, members, cls(entry), device, progress or (lambda _: None))
-    return run.run(_annotators(lake, catalog, cls, entry, members, run.models))
+    run = _GroupRun(lake, request, group, cls(entry), device, progress or (lambda _: None))
+    source = catalog.sources.get(members.source)
+    limit = source.max_failed_order_share if source else DEFAULT_LIMIT
+    return run.run(_annotators(lake, catalog, cls, entry, members, run.models), limit)
 
 
 def _annotators(
@@ -112,77 +115,84 @@ class _GroupRun:
     """One call of ``run_stage``."""
 
     def __init__(
-        self,
-        lake: Lake,
-        request: Request,
-        group: Group,
-        stage: Stage,
-        device: str,
-        watch: Callable[[Progress], None],
+        self, lake: Lake, request: Request, number: int, stage: Stage, device: str, watch: Callable[[Progress], None]
     ) -> None:
         self.models = ModelStore(lake.store, lake.settings.scratch / "models")
-        self._lake, self._request, self._group, self._stage, self._watch = lake, request, group, stage, watch
+        self._lake, self._request, self._stage, self._watch = lake, request, stage, watch
+        self._group = check_group(request, number)
         self._engine = Engine(stage, self.models, device)
+        self._reports: list[OrderReport] = []
+        self._adopted = 0  # images of other requests' orders
+        self._failures: list[tuple[str, GroundlakeError]] = []
 
-    @cached_property
-    def _snapshot(self) -> Snapshot:
-        return Snapshot.take(self._lake)
+    def run(self, chain: Sequence[Annotator], limit: float) -> tuple[StageSummary, GroundlakeError | None]:
+        """Work the orders of the group, then those of others that hold images of it back.
 
-    def run(self, chain: Sequence[Annotator]) -> tuple[StageSummary, GroundlakeError | None]:
-        """Work all orders of the group."""
-        start = time.monotonic()
-        shards = self._group.shards
-        if not chain:
-            waiting = count_images(self._snapshot, shards)
-            note = f"upstream has not run: {self._stage.upstream} comes first"
-            return self._summary([], [], waiting, start, note), None
-        worker = OrderWorker(self._lake, self._engine, _makers(self._stage, chain))
-        reports: list[OrderReport] = []
-        failures: list[tuple[str, GroundlakeError]] = []
-        for number, shard in enumerate(shards):
-            try:
-                order = self._order(chain, shard)
-                if order is not None:
-                    where = Progress(self._stage.name, shard, number, len(shards), 0, 0, 0, 0)
-                    reports.append(worker.work(order, self._watch, where))
-            except (StoppedError, DeviceError):
-                raise
-            except Exception as error:  # typed, named, and raised once the other orders are done
-                known = isinstance(error, GroundlakeError)
-                log.error("stage %s, shard %s: %s", self._stage.name, shard, error, exc_info=not known)
-                failures.append((shard, _typed(error)))
-        waiting = count_waiting(self._snapshot, shards, chain)
-        note = f"{waiting} images wait for stage {self._stage.upstream}" if waiting else ""
-        failure = _combined(self._stage.name, failures, len(shards)) if failures else None
-        return self._summary(chain, reports, waiting, start, note), failure
-
-    def _order(self, chain: Sequence[Annotator], shard: str) -> Order | None:
-        """The order of a shard: the one that exists, else a new one; None when no image needs the stage.
-
-        An empty list is not kept: nothing was written under its key, so whoever comes later may still fix a list.
+        Args:
+            chain: The annotators down to the stage; empty while an upstream stage never ran.
+            limit: Share of an order's images that may fail.
         """
-        annotator = chain[-1]
-        key = digest(self._stage.name, annotator.annotator_id, self._request.name, shard)
-        known = read_order(self._lake, key)
-        if known is not None:
-            return known
-        items = order_items(self._snapshot, [shard], chain, force=self._request.force)
-        if not items:
-            return None
-        header = {
-            "stage": self._stage.name,
-            "annotator_id": annotator.annotator_id,
-            "request": self._request.name,
-            "requested_at": self._request.requested_at,
-            "shard": shard,
-            "upstream": {a.entry.stage: a.annotator_id for a in chain[:-1]},
-        }
-        return open_order(self._lake, key, header, lambda: items)
+        start = time.monotonic()
+        if not chain:
+            waiting = count_images(Snapshot.take(self._lake), self._group.shards)
+            return self._summary(
+                chain, waiting, start, f"upstream has not run: {self._stage.upstream} comes first"
+            ), None
+        worker = OrderWorker(self._lake, self._engine, limit)
+        blockers: set[str] = set()
+        for number, shards in enumerate(self._group.members):
+            with self._noting(f"shard {shards[0][:12]}"):
+                for claimed in self._own(worker, chain, number, shards):
+                    blockers |= claimed.blockers
+        for unit in sorted(blockers):  # after all own ones: whoever opened it may have finished it by now
+            with self._noting(f"order {unit[:12]} of another request"):
+                self._help(worker, chain, unit)
+        waiting = count_waiting(Snapshot.take(self._lake), self._group.shards, chain)
+        notes = [f"{self._adopted} images in orders that other requests left open"] if self._adopted else []
+        notes += [f"{waiting} images wait for stage {self._stage.upstream}"] if waiting else []
+        failure = _combined(self._stage.name, self._failures, len(self._reports)) if self._failures else None
+        return self._summary(chain, waiting, start, "; ".join(notes)), failure
 
-    def _summary(
-        self, chain: Sequence[Annotator], reports: Sequence[OrderReport], waiting: int, start: float, note: str
-    ) -> StageSummary:
-        entry = self._stage.entry
+    @contextmanager
+    def _noting(self, name: str) -> Iterator[None]:
+        """What one order raises is raised once the others are done; only a stop or a broken device ends all at once."""
+        try:
+            yield
+        except (StoppedError, DeviceError):
+            raise
+        except Exception as error:  # typed and named below
+            known = isinstance(error, GroundlakeError)
+            log.error("stage %s, %s: %s", self._stage.name, name, error, exc_info=not known)
+            self._failures.append((name, _typed(error)))
+
+    def _own(
+        self, worker: OrderWorker, chain: Sequence[Annotator], number: int, shards: Sequence[str]
+    ) -> Iterator[Claim]:
+        """Work this request's orders over some shards: one, unless more images became stale since it was planned."""
+        where = Progress(self._stage.name, shards[0], number, len(self._group.members), 0, 0, 0, 0)
+        for part in count():
+            claimed = open_stage_order(self._lake, self._request, self._group, chain, shards, part)
+            yield claimed
+            if claimed.order is None:
+                return
+            self._reports.append(worker.work(claimed.order, self._watch, where))
+            if not claimed.order.header.get("more"):
+                return
+
+    def _help(self, worker: OrderWorker, chain: Sequence[Annotator], unit: str) -> None:
+        """Finish an order of another request, unless it is finished or was fenced: a fenced one is never worked."""
+        if self._lake.table("outcomes").transaction_version(unit) is not None:
+            return
+        note_adopted(self._lake, self._request.key, unit, self._stage.name)
+        order = adopt(self._lake, unit)
+        members = len(self._group.members)
+        where = Progress(self._stage.name, order.header["shard"], members - 1, members, 0, 0, 0, 0)
+        report = worker.work(order, self._watch, where, helping=True)
+        self._reports.append(report)
+        self._adopted += sum(report.counts.values())
+
+    def _summary(self, chain: Sequence[Annotator], waiting: int, start: float, note: str) -> StageSummary:
+        entry, reports = self._stage.entry, self._reports
         return StageSummary(
             stage=self._stage.name,
             model=entry.name,
@@ -199,23 +209,6 @@ class _GroupRun:
         )
 
 
-def _makers(stage: Stage, chain: Sequence[Annotator]) -> list[Maker]:
-    """Who made each table that the stage reads.
-
-    Raises:
-        ConfigurationError: No stage before it writes one of them.
-    """
-    makers = {
-        table: Maker(table, annotator.entry.stage, annotator.annotator_id)
-        for annotator in chain[:-1]
-        for table in stage_class(annotator.entry.stage).tables
-    }
-    missing = sorted(set(stage.reads) - set(makers))
-    if missing:
-        raise ConfigurationError(f"stage {stage.name!r} reads {missing}, which no stage before it writes")
-    return [makers[table] for table in stage.reads]
-
-
 def _typed(error: Exception) -> GroundlakeError:
     if isinstance(error, GroundlakeError):
         return error
@@ -227,9 +220,10 @@ def _typed(error: Exception) -> GroundlakeError:
     return typed
 
 
-def _combined(stage: str, failures: Sequence[tuple[str, GroundlakeError]], orders: int) -> GroundlakeError:
+def _combined(stage: str, failures: Sequence[tuple[str, GroundlakeError]], committed: int) -> GroundlakeError:
     """The error a task ends with: a retryable one where there is any, since a retry resumes just what failed."""
     chosen = next((error for _, error in failures if isinstance(error, RetryableError)), failures[0][1])
-    named = "; ".join(f"shard {shard[:12]}: {type(error).__name__}: {error.message}" for shard, error in failures)
-    chosen.message = f"stage {stage}: {len(failures)} of {orders} orders failed, the others are committed. {named}"
+    named = "; ".join(f"{name}: {type(error).__name__}: {error.message}" for name, error in failures)
+    total = len(failures) + committed
+    chosen.message = f"stage {stage}: {len(failures)} of {total} orders failed, the others are committed. {named}"
     return chosen

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from etl.lake import Lake, Snapshot
 from etl.lake.schemas import TABLES
 from etl.stages.contract import Row
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,7 @@ def read_upstream(lake: Lake, items: Sequence[Mapping[str, Any]], makers: Sequen
         return Upstream()
     with snapshot.connect() as connection:
         ids = [item["image_id"] for item in items]
-        gone = connection.execute(
-            "select image_id from taken_down where image_id in (select unnest(?::varchar[]))", [ids]
-        ).fetchall()
+        gone = _taken_down(connection, ids)
         for maker in makers:
             wanted = pa.table({"image_id": ids, "unit": [item["units"].get(maker.stage) for item in items]})
             connection.register("wanted", wanted)
@@ -67,4 +68,18 @@ def read_upstream(lake: Lake, items: Sequence[Mapping[str, Any]], makers: Sequen
             rows[maker.table] = {}
             for row in found.to_pylist():
                 rows[maker.table].setdefault(row["image_id"], []).append(row)
-    return Upstream(rows, frozenset(row[0] for row in gone))
+    return Upstream(rows, gone)
+
+
+def taken_down(lake: Lake, images: Sequence[str]) -> frozenset[str]:
+    """Those of some images that have a tombstone now."""
+    snapshot = Snapshot.take(lake)
+    if not snapshot.files["takedowns"]:
+        return frozenset()
+    with snapshot.connect() as connection:
+        return _taken_down(connection, images)
+
+
+def _taken_down(connection: duckdb.DuckDBPyConnection, images: Sequence[str]) -> frozenset[str]:
+    query = "select image_id from taken_down where image_id in (select unnest(?::varchar[]))"
+    return frozenset(row[0] for row in connection.execute(query, [list(images)]).fetchall())
