@@ -14,7 +14,8 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake import exceptions as delta
 from deltalake.transaction import AddAction
 
-from etl.errors import ConfigurationError, RetryableError
+from etl.errors import ConfigurationError, GroundlakeError, RetryableError
+from etl.lake.faults import lasting_fault, plain
 from etl.storage import StorageError
 
 COMMITTED, FENCED = 1, 2
@@ -51,7 +52,8 @@ def commit(
 
     Raises:
         FencedError: The unit was fenced.
-        ConfigurationError: The table has another schema or protocol than this groundlake.
+        ConfigurationError: The table has another schema or protocol than this groundlake, or the place refuses us.
+        LastingError: Waiting here does not help: the disk is full, the credentials have expired.
         CommitTimeoutError: The deadline passed.
     """
     state, version = _transact(open_table, key, actions, COMMITTED, deadline, sleep)
@@ -73,7 +75,7 @@ def fence(
         Whether the unit is dead there: False when its parts were committed before.
 
     Raises:
-        CommitTimeoutError: The deadline passed.
+        ConfigurationError, LastingError, CommitTimeoutError: As of ``commit``.
     """
     state, _ = _transact(open_table, key, (), FENCED, deadline, sleep)
     return state == FENCED
@@ -89,6 +91,7 @@ def _transact(
 ) -> tuple[int, int]:
     """Bring the app id ``key`` to ``state`` unless it has one; returns the state it has, and the table's version."""
     start, attempt, last, late = time.monotonic(), 0, None, False
+    lasting: GroundlakeError | None = None
     while True:
         try:
             table = open_table()
@@ -97,26 +100,26 @@ def _transact(
                 return int(found), int(table.version())
             if late:
                 break
-            table.create_write_transaction(
-                list(actions),
-                "append",
-                table.schema(),
-                commit_properties=CommitProperties(app_transactions=[Transaction(key, state)]),
-            )  # then verify by going round again
+            properties = CommitProperties(app_transactions=[Transaction(key, state)])
+            table.create_write_transaction(list(actions), "append", table.schema(), commit_properties=properties)
+            # Then verify by going round again.
         except _FINAL as error:
             raise ConfigurationError(
-                f"unit {key} does not fit the table: {error}", remedy="use one version of groundlake on this lake"
+                f"unit {key} does not fit the table: {plain(error)}",
+                remedy="use one version of groundlake on this lake",
             ) from error
-        except (
-            delta.DeltaError,
-            OSError,
-            StorageError,
-        ) as error:  # whatever it was: unknown, look again
+        except (delta.DeltaError, OSError, StorageError) as error:  # whatever it was: unknown, look again
             last, attempt = error, attempt + 1
             if late:
                 break
-            sleep(random.uniform(0, min(5.0, 0.05 * 2 ** min(attempt, 7))))  # noqa: S311 - jitter, not a secret
-        late = time.monotonic() - start > deadline  # then one more look, but no more writing
+            lasting = lasting_fault(error, "commit", key)
+            if lasting is None:
+                sleep(random.uniform(0, min(5.0, 0.05 * 2 ** min(attempt, 7))))  # noqa: S311 - jitter, not a secret
+        # Then one more look, but no more writing: an earlier try may be in the log although we were told otherwise.
+        late = lasting is not None or time.monotonic() - start > deadline
+    if lasting is not None:
+        raise lasting from last
     raise CommitTimeoutError(
-        f"unit {key} was not committed within {deadline:.0f} s: {last}", remedy="run the command again: it resumes"
+        f"unit {key} was not committed within {deadline:.0f} s: {plain(last)}",
+        remedy="run the command again: it resumes",
     ) from last

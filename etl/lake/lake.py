@@ -13,6 +13,7 @@ from deltalake.transaction import AddAction
 
 from etl.errors import ConfigurationError, DataError
 from etl.lake.commit import commit, fence
+from etl.lake.faults import plain, typed_fault
 from etl.lake.migrations import MARKER, read_marker, upgrade
 from etl.lake.parts import add_action, table_key, write_part
 from etl.lake.schemas import SCHEMA_VERSION, TABLES
@@ -127,10 +128,13 @@ class Lake:
         try:
             return DeltaTable(self.table_uri(name), version=version, storage_options=self.store.delta_options())
         except (delta.DeltaError, OSError) as error:
+            if fault := typed_fault(error, "open table", name, self.uri):
+                raise fault from error
             if isinstance(error, OSError) or not (isinstance(error, delta.TableNotFoundError) or version is not None):
-                raise StorageError("open table", name, error, remedy="run the command again") from error
+                raise StorageError("open table", name, plain(error), remedy="run the command again") from error
+            wanted = "latest" if version is None else version
             raise ConfigurationError(
-                f"table {name!r} of {self.uri} has no version {'latest' if version is None else version}: {error}",
+                f"table {name!r} of {self.uri} has no version {wanted}: {plain(error)}",
                 remedy="run 'groundlake lake init' on this lake; an old version may be past the retention",
             ) from error
 
