@@ -8,22 +8,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from etl.errors import ConfigurationError
+from etl.errors import ConfigurationError, DataError
 from etl.ingest.failures import BLOCKED, is_retryable
 from etl.ingest.lists import UrlList, read_list
-from etl.ingest.shards import URLS, ShardRef, find_shard, open_shards, read_urls, shard_id, urls_key, write_urls
+from etl.ingest.shards import (
+    Shard,
+    ShardRef,
+    find_shard,
+    last_attempts,
+    open_shards,
+    read_urls,
+    shard_id,
+    urls_key,
+    write_urls,
+)
 from etl.lake import Lake, Snapshot
+from etl.lake.guard import Patience, append_guarded
 from etl.lake.ids import digest
+from etl.lake.parts import add_action, write_part
+from etl.lake.schemas import TABLES
 from etl.settings import Source
-from etl.settings.catalog import Download
+
+if TYPE_CHECKING:
+    import duckdb
 
 __all__ = ["IngestPlan", "ShardRef", "make_plan", "plan_ingest", "plan_shards"]
 
@@ -66,25 +82,23 @@ def plan_shards(lake: Lake, shards: Sequence[str], request: str) -> list[ShardRe
 
     Raises:
         UnknownNameError: A shard is unknown, or its beginning fits more than one.
+        DataError: Urls of a settled one are in another shard that is open.
+        CommitTimeoutError: Other plans were faster until the deadline.
     """
     place = f"units/requests/{digest('ingest shards', request)}.json"
     if lake.store.stat(place) is None:
-        snapshot = Snapshot.take(lake)
-        latest = {shard.ref: shard for shard in (find_shard(snapshot, name) for name in shards)}
-        still_open = {ref for source in {ref.source for ref in latest} for ref, _ in open_shards(snapshot, source)}
-        refs = [ref if ref in still_open else replace(ref, attempt=ref.attempt + 1) for ref in latest]
+        refs = _replanned(lake, lambda snapshot: _name_shards(lake, snapshot, shards, request))
         lake.store.put_if_absent(place, json.dumps({"refs": [asdict(ref) for ref in refs]}).encode())
-    refs = [ShardRef(**ref) for ref in lake.store.read_json(place)["refs"]]
-    snapshot = Snapshot.take(lake)
-    for ref in refs:
-        shard = find_shard(snapshot, ref.shard_id)
-        if shard.ref.attempt < ref.attempt:
-            _record(lake, ref, shard.urls_key, shard.n_urls, shard.settings, request)
-    return refs
+    return [ShardRef(**ref) for ref in lake.store.read_json(place)["refs"]]
 
 
 def make_plan(lake: Lake, source: Source, request: str, *, retry_failed: bool = False) -> IngestPlan:
     """The plan of a request for a source: the one that exists, else a new one.
+
+    The rows of all new shards enter the lake by one commit, made on what the table ``shards`` was before anything was
+    looked up, and only if no other plan of the source came between: so of two plans at once, also over two versions of
+    a list, one sees the shards of the other as open. Killed before its record is written, the next try finds its own
+    shards open and takes them.
 
     Args:
         lake: The lake.
@@ -96,26 +110,91 @@ def make_plan(lake: Lake, source: Source, request: str, *, retry_failed: bool = 
     Raises:
         DataError: The list cannot be read or holds no urls.
         ConfigurationError: The list lies where groundlake cannot read.
+        CommitTimeoutError: Other plans were faster until the deadline.
     """
     place = f"units/requests/{digest('ingest', source.name, request)}.json"
     if lake.store.stat(place) is None:
         found = read_list(_local(source), source.url_column, source.caption_column)
         _register(lake, source, found)
-        snapshot = Snapshot.take(lake)
-        old = open_shards(snapshot, source.name)
-        fresh = _unsettled(lake, snapshot, source, found, [urls for _, urls in old], retry_failed=retry_failed)
-        new = _plan_shards(lake, source, request, fresh)
-        plan = IngestPlan(
-            source=source.name,
-            request=request,
-            refs=(*(ref for ref, _ in old), *new),
-            listed=found.rows.num_rows,
-            list_duplicates=found.duplicates,
-            planned=fresh.num_rows,
-        )
+        plan = _replanned(lake, lambda snapshot: _plan(lake, snapshot, source, found, request, retry_failed))
         lake.store.put_if_absent(place, json.dumps(asdict(plan)).encode())
     content = lake.store.read_json(place)
     return IngestPlan(**{**content, "refs": tuple(ShardRef(**ref) for ref in content["refs"])})
+
+
+PlanT = TypeVar("PlanT")
+
+
+def _replanned(lake: Lake, plan: Callable[[Snapshot], tuple[PlanT, list[dict[str, Any]]]]) -> PlanT:
+    """Plan on a fresh look at the lake until the rows of its new shards are in it, with no other plan in between.
+
+    Args:
+        lake: The lake.
+        plan: Gives what it plans, and the new rows of table ``shards``.
+    """
+    patience, key = Patience("a plan of shards", lake.settings.commit_deadline), uuid.uuid4().hex
+    while True:
+        table = lake.table("shards")  # before the snapshot: what that does not show makes the commit fail
+        planned, rows = plan(Snapshot.take(lake))
+        if not rows:
+            return planned
+        part = write_part(lake.store, "shards", pa.Table.from_pylist(rows, TABLES["shards"].schema), key, "00000")
+        guards = sorted({f"plan-{digest('source', row['source'])}" for row in rows})
+        if append_guarded(lake, "shards", table, [add_action(lake.store, part)], guards=guards, key=key):
+            return planned
+        patience.wait()
+        key = uuid.uuid4().hex  # a slow store may still take the refused rows: they are another plan's then
+
+
+def _name_shards(
+    lake: Lake, snapshot: Snapshot, names: Sequence[str], request: str
+) -> tuple[list[ShardRef], list[dict[str, Any]]]:
+    latest = {shard.ref: shard for shard in (find_shard(snapshot, name) for name in names)}
+    opened = [shard for source in sorted({r.source for r in latest}) for shard, _ in open_shards(snapshot, source)]
+    still_open = {shard.ref for shard in opened}
+    again = [replace(s, ref=replace(r, attempt=r.attempt + 1)) for r, s in latest.items() if r not in still_open]
+    _refuse_shared(lake, again, opened)
+    refs = [ref if ref in still_open else replace(ref, attempt=ref.attempt + 1) for ref in latest]
+    return refs, [_row(shard, request) for shard in again]
+
+
+def _refuse_shared(lake: Lake, again: Sequence[Shard], opened: Sequence[Shard]) -> None:
+    """No url may be in two open shards: it would be fetched twice at once."""
+    for number, shard in enumerate(again):
+        own = set(read_urls(lake, shard.urls_key)["url"].to_pylist())
+        for other in (*opened, *again[:number]):
+            shared = own.intersection(read_urls(lake, other.urls_key)["url"].to_pylist())
+            if other.ref.source == shard.ref.source and shared:
+                raise DataError(
+                    f"{len(shared)} urls of shard {shard.ref.shard_id} are in shard {other.ref.shard_id} too, "
+                    f"which is open (attempt {other.ref.attempt}), such as {min(shared)}",
+                    remedy=f"settle that one first: groundlake ingest shard --shard {other.ref.shard_id}",
+                )
+
+
+def _plan(
+    lake: Lake, snapshot: Snapshot, source: Source, found: UrlList, request: str, retry_failed: bool
+) -> tuple[IngestPlan, list[dict[str, Any]]]:
+    old = open_shards(snapshot, source.name)
+    opened = [shard.urls_key for shard, _ in old]
+    with snapshot.connect() as connection:
+        _find_unsettled(lake, connection, source, found, opened, retry_failed=retry_failed)
+        rows = connection.execute("select url, caption, attempt from unsettled order by left(sha256(url), 32)")
+        parts = _cut(rows.to_arrow_reader(source.shard_size), source.shard_size)
+        new = [_new_shard(lake, source, part) for part in parts]
+    before = last_attempts(snapshot, [shard.ref.shard_id for shard in new])
+    # A fenced attempt left no trace in `downloads`; under its number nothing could ever be committed.
+    new = [replace(s, ref=replace(s.ref, attempt=max(s.ref.attempt, before.get(s.ref.shard_id, 0) + 1))) for s in new]
+    mine = sum(shard.n_urls for shard, asked in old if asked == request)  # by a try that was killed before its record
+    plan = IngestPlan(
+        source=source.name,
+        request=request,
+        refs=(*(shard.ref for shard, _ in old), *(shard.ref for shard in new)),
+        listed=found.rows.num_rows,
+        list_duplicates=found.duplicates,
+        planned=mine + sum(shard.n_urls for shard in new),
+    )
+    return plan, [_row(shard, request) for shard in new]
 
 
 def _local(source: Source) -> Path:
@@ -146,62 +225,78 @@ def _register(lake: Lake, source: Source, found: UrlList) -> None:
     lake.append("sources", [row], digest("source", source.name, content))
 
 
-def _unsettled(
-    lake: Lake, snapshot: Snapshot, source: Source, found: UrlList, opened: Sequence[str], *, retry_failed: bool
-) -> pa.Table:
-    """Listed urls that were never settled and are in no open shard.
+def _find_unsettled(
+    lake: Lake,
+    connection: duckdb.DuckDBPyConnection,
+    source: Source,
+    found: UrlList,
+    opened: Sequence[str],
+    *,
+    retry_failed: bool,
+) -> None:
+    """Make the temporary table ``unsettled`` of listed urls that were never settled and are in no open shard.
 
-    Returns:
-        Columns url, caption, and attempt: one more than that of the last try of the url.
+    Its columns are url, caption, and attempt: one more than that of the last try of the url. DuckDB spills it.
     """
-    waiting = pa.concat_tables([URLS.empty_table(), *(read_urls(lake, key) for key in opened)])
-    query = """
+    connection.execute("create temp table waiting (url varchar)")
+    for key in opened:
+        urls = read_urls(lake, key).select(["url"])
+        connection.register("shard", urls)
+        connection.execute("insert into waiting from shard")
+        connection.unregister("shard")
+    classes = connection.execute(
+        "select distinct error_class from raw.downloads where error_class is not null"
+    ).fetchall()
+    passing = [one for (one,) in classes if is_retryable(one)] if retry_failed else []
+    if retry_failed and source.download.allow_private_addresses:
+        passing.append(BLOCKED)
+    connection.register("listed", found.rows)
+    connection.execute(
+        """
+        create temp table unsettled as
         with last as (
             select d.url_sha256, d.error_class, d.attempt
             from raw.downloads d join raw.shards s using (shard_id, attempt) where s.source = ?
             qualify row_number() over (
                 partition by d.url_sha256 order by (d.status = 'failed'), d.attempt desc, s.planned_at desc) = 1)
-        select l.url, l.caption, coalesce(last.attempt, 0) + 1 as attempt, last.url_sha256, last.error_class
+        select l.url, l.caption, coalesce(last.attempt, 0) + 1 as attempt
         from listed l left join last on last.url_sha256 = left(sha256(l.url), 32)
-        where l.url not in (select url from waiting) and (last.url_sha256 is null or ?)
-        order by left(sha256(l.url), 32)"""
-    with snapshot.connect() as connection:
-        connection.register("listed", found.rows)
-        connection.register("waiting", waiting)
-        rows: pa.Table = connection.execute(query, [source.name, retry_failed]).to_arrow_table()
-    passing = BLOCKED if source.download.allow_private_addresses else None
-    again = [c is not None and (is_retryable(c) or c == passing) for c in rows["error_class"].to_pylist()]
-    never = [sha is None for sha in rows["url_sha256"].to_pylist()]
-    wanted = pa.array([a or b for a, b in zip(again, never, strict=True)], pa.bool_())
-    return rows.filter(wanted).select(["url", "caption", "attempt"])
+        where l.url not in (select url from waiting)
+            and (last.url_sha256 is null or last.error_class in (select unnest(?::varchar[])))""",
+        [source.name, passing],
+    )
+    connection.unregister("listed")
 
 
-def _plan_shards(lake: Lake, source: Source, request: str, fresh: pa.Table) -> list[ShardRef]:
-    return [
-        _plan_shard(lake, source, request, fresh.slice(start, source.shard_size))
-        for start in range(0, fresh.num_rows, source.shard_size)
-    ]
+def _cut(batches: pa.RecordBatchReader, size: int) -> Iterator[pa.Table]:
+    """The rows of a reader in tables of ``size`` rows; the last one may be shorter."""
+    rest = batches.schema.empty_table()
+    for batch in batches:
+        rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
+        while rest.num_rows >= size:
+            yield rest.slice(0, size)
+            rest = rest.slice(size)
+    if rest.num_rows:
+        yield rest
 
 
-def _plan_shard(lake: Lake, source: Source, request: str, rows: pa.Table) -> ShardRef:
-    """Write the urls, then the row that names them; a replay adds nothing."""
-    shard = shard_id(source.name, source.download, rows["url"].to_pylist())
-    ref = ShardRef(source.name, shard, max(rows["attempt"].to_pylist()))
-    key = urls_key(source.name, shard)
+def _new_shard(lake: Lake, source: Source, rows: pa.Table) -> Shard:
+    """Write the urls; without a row that names them they mean nothing, and the same urls give the same file again."""
+    name = shard_id(source.name, source.download, rows["url"].to_pylist())
+    key = urls_key(source.name, name)
     write_urls(lake, key, rows.select(["url", "caption"]))
-    _record(lake, ref, key, rows.num_rows, source.download, request)
-    return ref
+    ref = ShardRef(source.name, name, max(rows["attempt"].to_pylist()))
+    return Shard(ref, key, rows.num_rows, source.download, source.licence)
 
 
-def _record(lake: Lake, ref: ShardRef, key: str, n_urls: int, settings: Download, request: str) -> None:
-    row: dict[str, Any] = {
-        "shard_id": ref.shard_id,
-        "source": ref.source,
-        "attempt": ref.attempt,
-        "urls": key,
-        "n_urls": n_urls,
-        "download": settings.model_dump_json(),
+def _row(shard: Shard, request: str) -> dict[str, Any]:
+    return {
+        "shard_id": shard.ref.shard_id,
+        "source": shard.ref.source,
+        "attempt": shard.ref.attempt,
+        "urls": shard.urls_key,
+        "n_urls": shard.n_urls,
+        "download": shard.settings.model_dump_json(),
         "planned_at": datetime.now(UTC),
         "request": request,
     }
-    lake.append("shards", [row], digest("shard", ref.shard_id, ref.attempt))

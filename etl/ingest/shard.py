@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from etl.errors import RetryableError
+from etl.errors import DataError, RetryableError
 from etl.ingest.counts import IngestCounts, shard_counts
 from etl.ingest.download import Progress, download
 from etl.ingest.failures import BAD_URL, TAKEN_DOWN
@@ -24,7 +24,7 @@ from etl.ingest.lists import url_problem
 from etl.ingest.settle import Fate, Tombstones, count, failed, judge, to_tables
 from etl.ingest.shards import Shard, ShardRef, find_shard, read_urls
 from etl.lake import Lake, Snapshot
-from etl.lake.commit import COMMITTED, FENCED, FencedError
+from etl.lake.commit import COMMITTED, FENCED
 from etl.lake.ids import url_digest
 from etl.lake.orders import SliceRecord, commit_order, finish_slice, open_order, read_slice
 from etl.lake.parts import table_key
@@ -43,11 +43,15 @@ def ingest_shard(lake: Lake, ref: ShardRef, progress: Progress | None = None) ->
 
     Raises:
         UnknownNameError: The shard was not planned.
+        DataError: This attempt was fenced.
         RetryableError: The place failed (disk, memory, img2dataset); no row was written.
     """
     state = lake.table("downloads").transaction_version(ref.unit)
     if state == FENCED:
-        raise FencedError(f"shard {ref.shard_id} was fenced", remedy="plan the source again")
+        raise DataError(
+            f"attempt {ref.attempt} of shard {ref.shard_id} was declared dead after days without progress",
+            remedy="plan the source again: its urls get another attempt",
+        )
     if state != COMMITTED:
         snapshot = Snapshot.take(lake)
         shard = find_shard(snapshot, ref.shard_id, ref.attempt)

@@ -94,12 +94,33 @@ def find_shard(snapshot: Snapshot, shard: str, attempt: int | None = None) -> Sh
     )
 
 
-def open_shards(snapshot: Snapshot, source: str) -> list[tuple[ShardRef, str]]:
-    """Planned attempts of a source that no download has settled, with the key of their urls, in planning order."""
+def open_shards(snapshot: Snapshot, source: str) -> list[tuple[Shard, str]]:
+    """Planned attempts of a source that can still be settled, and the request of each, in planning order.
+
+    One that was fenced, after days without progress, is not among them: its urls are free for another attempt.
+    """
     query = """
-        select distinct s.planned_at, s.shard_id, s.attempt, s.urls from shards s
+        select distinct s.planned_at, s.shard_id, s.attempt, s.urls, s.n_urls, s.download, s.request from shards s
         anti join raw.downloads d on d.shard_id = s.shard_id and d.attempt = s.attempt
         where s.source = ? order by all"""
     with snapshot.connect() as connection:
-        rows = connection.execute(query, [source]).fetchall()
-    return [(ShardRef(source, shard, attempt), urls) for _, shard, attempt, urls in rows]
+        rows = connection.execute(query, [source]).to_arrow_table().to_pylist()
+    # As the snapshot shows it: of one that was settled since, the urls are in no `downloads` row here, nor free.
+    downloads = snapshot.lake.table("downloads", snapshot.versions["downloads"]) if rows else None
+    found = []
+    for row in rows:
+        ref = ShardRef(source, row["shard_id"], row["attempt"])
+        if downloads is not None and downloads.transaction_version(ref.unit) is None:
+            settings = Download.model_validate_json(row["download"])
+            found.append((Shard(ref, row["urls"], row["n_urls"], settings, None), row["request"]))
+    return found
+
+
+def last_attempts(snapshot: Snapshot, shards: Sequence[str]) -> dict[str, int]:
+    """The highest attempt of those of some shards that were planned before, settled or not."""
+    with snapshot.connect() as connection:
+        rows = connection.execute(
+            "select shard_id, max(attempt) from shards where shard_id in (select unnest(?::varchar[])) group by all",
+            [list(shards)],
+        ).fetchall()
+    return dict(rows)

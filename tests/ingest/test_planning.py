@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from etl.errors import ConfigurationError, DataError, UnknownNameError
+from etl.ingest import planning
 from etl.ingest.counts import source_counts
-from etl.ingest.planning import ShardRef, make_plan, plan_ingest, plan_shards
+from etl.ingest.planning import IngestPlan, ShardRef, make_plan, plan_ingest, plan_shards
 from etl.ingest.shards import find_shard, read_urls
 from etl.lake import Lake, Snapshot
 from etl.lake.ids import url_digest
 from etl.lake.orders import commit_order, finish_slice, open_order
 from etl.lake.schemas import TABLES
+from etl.lake.units import fence_unit
 from etl.settings import Source
 from etl.settings.catalog import Download
 
@@ -106,8 +109,9 @@ def test_a_plan_killed_before_its_record_adds_no_shard_twice(
         patch.setattr("etl.ingest.planning.asdict", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             plan_ingest(lake, mine, "r")
-    assert sorted(planned_urls(lake, plan_ingest(lake, mine, "r"))) == sorted(urls(0, 10))
-    assert shard_rows(lake) == 3
+    plan = make_plan(lake, mine, "r")
+    assert sorted(planned_urls(lake, plan.refs)) == sorted(urls(0, 10))
+    assert (shard_rows(lake), plan.planned) == (3, 10)
 
 
 def _interrupt(_: object) -> None:
@@ -192,7 +196,98 @@ def test_planning_loads_no_img2dataset() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+class TestTwoPlansAtOnce:
+    """The second plan is made while the first has looked at the lake and not yet written its shards."""
+
+    def interleave(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+        real = planning.append_guarded
+
+        def late(*given: Any, **options: Any) -> bool:
+            monkeypatch.setattr(planning, "append_guarded", real)
+            meanwhile()
+            return real(*given, **options)
+
+        monkeypatch.setattr(planning, "append_guarded", late)
+
+    def test_over_two_versions_of_a_growing_list_put_no_url_into_two_shards(
+        self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mine = source(tmp_path, urls(0, 6))
+        (tmp_path / "grown").mkdir()
+        grown = source(tmp_path / "grown", urls(0, 9))
+        self.interleave(monkeypatch, lambda: plan_ingest(lake, grown, "second"))
+
+        first = make_plan(lake, mine, "first")
+
+        assert sorted(planned_urls(lake, first.refs)) == sorted(urls(0, 9))
+        assert (shard_rows(lake), first.planned) == (3, 0), "the second was first, and planned all of them"
+
+    def test_of_one_request_are_one(self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        mine = source(tmp_path, urls(0, 6))
+        twin: list[IngestPlan] = []
+        self.interleave(monkeypatch, lambda: twin.append(make_plan(lake, mine, "r")))
+
+        assert [make_plan(lake, mine, "r")] == twin
+        assert shard_rows(lake) == 2
+
+    def test_of_other_sources_do_not_meet(self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        other = source(tmp_path, urls(0, 6), name="other")
+        self.interleave(monkeypatch, lambda: plan_ingest(lake, other, "second"))
+
+        assert make_plan(lake, source(tmp_path, urls(0, 6)), "first").planned == 6
+        assert shard_rows(lake) == 4
+
+    def test_of_named_shards_give_one_new_attempt(
+        self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 3)), "night")
+        settle(lake, [ref])
+        self.interleave(monkeypatch, lambda: plan_shards(lake, [ref.shard_id], "second"))
+
+        assert plan_shards(lake, [ref.shard_id], "first") == [ShardRef(ref.source, ref.shard_id, 2)]
+        assert shard_rows(lake) == 2
+
+
+class TestFencedShards:
+    """Swept after days without progress: nothing can ever be committed under that attempt."""
+
+    def test_urls_are_planned_anew_as_the_next_attempt(self, tmp_path: Path, lake: Lake) -> None:
+        mine = source(tmp_path, urls(0, 4))
+        (dead,) = plan_ingest(lake, mine, "night")
+        assert fence_unit(lake, dead.unit, "downloads")
+
+        (again,) = plan_ingest(lake, mine, "next night")
+
+        assert again == ShardRef(dead.source, dead.shard_id, 2)
+        assert sorted(planned_urls(lake, [again])) == sorted(urls(0, 4))
+        assert plan_ingest(lake, mine, "third night") == [again], "it is the open one now"
+
+    def test_a_named_one_gets_the_next_attempt(self, tmp_path: Path, lake: Lake) -> None:
+        (dead,) = plan_ingest(lake, source(tmp_path, urls(0, 4)), "night")
+        fence_unit(lake, dead.unit, "downloads")
+
+        assert plan_shards(lake, [dead.shard_id], "by hand") == [ShardRef(dead.source, dead.shard_id, 2)]
+
+    def test_its_urls_join_new_ones(self, tmp_path: Path, lake: Lake) -> None:
+        (dead,) = plan_ingest(lake, source(tmp_path, urls(0, 2)), "night")
+        fence_unit(lake, dead.unit, "downloads")
+
+        (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 4)), "next night")
+
+        assert (ref.attempt, sorted(planned_urls(lake, [ref]))) == (1, sorted(urls(0, 4)))
+
+
 class TestNamedShards:
+    def test_one_whose_urls_are_in_another_open_shard_is_refused(self, tmp_path: Path, lake: Lake) -> None:
+        mine = source(tmp_path, urls(0, 3))
+        (ref,) = plan_ingest(lake, mine, "night")
+        settle(lake, [ref], {urls(0, 3)[0]: "timeout"})
+        (again,) = plan_ingest(lake, mine, "retry", retry_failed=True)
+
+        with pytest.raises(DataError, match=f"1 urls of shard {ref.shard_id} are in shard {again.shard_id} too"):
+            plan_shards(lake, [ref.shard_id], "by hand")
+        assert plan_shards(lake, [again.shard_id], "by hand") == [again]
+
     def test_an_open_shard_is_taken_as_it_is(self, tmp_path: Path, lake: Lake) -> None:
         (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 3)), "night")
 
@@ -211,13 +306,13 @@ class TestNamedShards:
         assert planned_urls(lake, asked[0]) == planned_urls(lake, [ref])
         assert shard_rows(lake) == 2
 
-    def test_a_plan_killed_before_its_row_is_completed_by_the_next_try(
+    def test_a_plan_killed_before_its_record_gives_the_same_attempt_again(
         self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (ref,) = plan_ingest(lake, source(tmp_path, urls(0, 3)), "night")
         settle(lake, [ref])
         with monkeypatch.context() as patch:
-            patch.setattr("etl.ingest.planning._record", lambda *given: _interrupt(given))
+            patch.setattr("etl.ingest.planning.asdict", _interrupt)
             with pytest.raises(KeyboardInterrupt):
                 plan_shards(lake, [ref.shard_id], "by hand")
 

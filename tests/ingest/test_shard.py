@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
-from etl.errors import RetryableError, UnknownNameError
+from etl.errors import DataError, RetryableError, UnknownNameError
 from etl.ingest import shard as shard_module
 from etl.ingest.counts import source_counts
 from etl.ingest.download import Fetched
 from etl.ingest.planning import ShardRef, make_plan
 from etl.ingest.shard import ingest_shard
 from etl.lake import Lake, Snapshot
-from etl.lake.commit import FencedError
 from etl.lake.ids import digest
 
 if TYPE_CHECKING:
@@ -219,5 +218,5 @@ def test_a_fenced_shard_is_not_downloaded(lake: Lake, ref: ShardRef, monkeypatch
         [], "append", table.schema(), commit_properties=CommitProperties(app_transactions=[Transaction(ref.unit, 2)])
     )
     monkeypatch.setattr(shard_module, "download", refuse)
-    with pytest.raises(FencedError):
+    with pytest.raises(DataError, match="declared dead"):
         ingest_shard(lake, ref)

@@ -15,13 +15,14 @@ from rows import rows
 
 from etl.errors import DataError
 from etl.lake import Lake, Snapshot
+from etl.lake.ids import digest
 from etl.lake.orders import Order, SliceRecord, commit_order, finish_slice, open_order, read_order, read_slice
 from etl.lake.parts import add_action, table_key
 from etl.settings import Settings
 from etl.storage import StorageError
 
 KEY = "0123456789abcdef0123456789abcdef"
-IMAGES = [f"image{n:02d}" for n in range(25)]  # three slices of ten
+IMAGES = sorted(digest("image", n) for n in range(25))  # three slices of ten
 ANNOTATOR = "annotator"
 
 
@@ -171,10 +172,10 @@ def test_a_preempted_order_resumes_at_the_next_slice(lake: Lake, monkeypatch: py
 
 
 def test_who_asks_first_fixes_the_list(lake: Lake) -> None:
-    first = open_order(lake, KEY, {"stage": "tag"}, lambda: [{"image_id": "a"}])
-    second = open_order(lake, KEY, {"stage": "other"}, lambda: [{"image_id": "b"}])
+    first = open_order(lake, KEY, {"stage": "tag"}, lambda: [{"image_id": IMAGES[0]}])
+    second = open_order(lake, KEY, {"stage": "other"}, lambda: [{"image_id": IMAGES[1]}])
     assert second == first == read_order(lake, KEY)
-    assert list(second.items) == [{"image_id": "a"}]
+    assert list(second.items) == [{"image_id": IMAGES[0]}]
 
 
 def test_an_order_nobody_asked_for_is_none(lake: Lake) -> None:
@@ -199,7 +200,7 @@ def test_an_unfinished_order_is_not_committed(lake: Lake) -> None:
 
 
 def test_a_named_part_that_is_gone_stops_the_commit(lake: Lake) -> None:
-    order = open_order(lake, KEY, {}, lambda: [{"image_id": "a"}])
+    order = open_order(lake, KEY, {}, lambda: [{"image_id": IMAGES[0]}])
     record = produce(lake, 0, order.items)
     part = next(part for part in record.parts if part.table == "tags")
     lake.store.delete(f"{table_key('tags')}/{part.path}")
@@ -212,13 +213,13 @@ def test_a_record_whose_answer_was_lost_keeps_its_parts(lake: Lake, monkeypatch:
     """A store may carry out a write, lose the answer, and tell the repeated one that the key is taken."""
     put_if_absent = lake.store.put_if_absent
     monkeypatch.setattr(lake.store, "put_if_absent", lambda key, data: put_if_absent(key, data) and False)
-    record = produce(lake, 0, [{"image_id": "a"}])
+    record = produce(lake, 0, [{"image_id": IMAGES[0]}])
     for part in record.parts:
         add_action(lake.store, part)  # raises when the part is gone
 
 
 def test_a_slice_that_breaks_a_rule_is_never_recorded(lake: Lake) -> None:
-    wrong = rows("outcomes", {"image_id": "a", "status": "perhaps"})
+    wrong = rows("outcomes", {"image_id": IMAGES[0], "status": "perhaps"})
     with pytest.raises(Exception, match="status in"):
         finish_slice(lake, KEY, 0, {"outcomes": wrong}, {})
     assert read_slice(lake, KEY, 0) is None
@@ -226,7 +227,7 @@ def test_a_slice_that_breaks_a_rule_is_never_recorded(lake: Lake) -> None:
 
 
 def test_the_record_is_readable_json(lake: Lake) -> None:
-    produce(lake, 0, [{"image_id": "a"}])
+    produce(lake, 0, [{"image_id": IMAGES[0]}])
     record = json.loads(lake.store.read(f"units/{KEY}/00000.json"))
     assert record["counts"] == {"ok": 1}
     assert {part["table"] for part in record["parts"]} == {"tags", "outcomes"}
