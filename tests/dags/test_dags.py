@@ -108,6 +108,19 @@ def test_stages_run_in_order_and_downloads_in_their_own_pool(facts: dict[str, An
     assert facts["dags"]["ingest"]["tasks"]["shard.download"]["pool"] == "download"
 
 
+def test_maintenance_goes_on_after_a_step_that_failed_and_is_red_all_the_same(facts: dict[str, Any]) -> None:
+    tasks = facts["dags"]["maintain"]["tasks"]
+    steps = ["compact", "checkpoint", "purge", "vacuum", "sweep", "check", "verdict"]
+    assert [tasks[step]["upstream"] for step in steps] == [[], *([step] for step in steps[:-1])]
+    assert {tasks[step]["trigger_rule"] for step in steps} == {"TriggerRule.ALL_DONE"}
+    assert [tasks[step]["arguments"] for step in steps[2:6]] == [
+        ["takedown", "purge"],
+        ["lake", "vacuum"],
+        ["lake", "sweep"],
+        ["lake", "check", "--sample", "1000"],
+    ]
+
+
 @pytest.mark.parametrize("profile", ["kubernetes"])
 def test_files_can_be_read_in_the_other_profile(airflow: Callable[..., Any], profile: str) -> None:
     facts = airflow("dag_facts.py", GROUNDLAKE_PROFILE=profile, GROUNDLAKE_LAKE="s3://bucket/lake").results[0]

@@ -20,12 +20,13 @@ from etl.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PART, UNKNOWN_STAGE, NO_SOURCE, MANIFEST = range(4)
+PART, UNKNOWN_STAGE, NO_SOURCE, MANIFEST, MAINTAIN = range(5)
 JOBS = [
     {"dag": "annotate", "conf": {"stages": ["tag", "ground", "embed"], "force": True}},
     {"dag": "annotate", "conf": {"stages": ["colour"]}},
     {"dag": "ingest"},
     {"dag": "manifest", "conf": {"names": ["all-images"]}},
+    {"dag": "maintain"},
 ]
 
 
@@ -47,7 +48,7 @@ def seen(airflow: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
         GROUNDLAKE_CATALOG=str(home / "catalog"),
         GROUNDLAKE_SCRATCH=str(home / "scratch"),
         GROUNDLAKE_PYTHON=str(program),
-        FAKE_FAILURES=json.dumps({"stage run ground * --group 1": 78, "manifest build *": 65}),
+        FAKE_FAILURES=json.dumps({"stage run ground * --group 1": 78, "manifest build *": 65, "lake vacuum": 78}),
     )
 
 
@@ -114,6 +115,15 @@ def test_manifest_that_cannot_be_built_turns_its_run_red_without_an_event(seen: 
     assert run["states"] == {"plan": "success", "manifest.build[0]": "failed", "settle": "skipped", "verdict": "failed"}
     assert run["state"] == "failed"
     assert run["events"] == []
+
+
+def test_maintenance_step_that_fails_stops_no_other_and_the_run_is_red(seen: Any) -> None:
+    run = seen.results[MAINTAIN]
+    steps = ("compact", "checkpoint", "purge", "vacuum", "sweep", "check", "verdict")
+    failed = ("vacuum", "verdict")
+    assert run["states"] == {step: "failed" if step in failed else "success" for step in steps}
+    assert run["state"] == "failed"
+    assert "task vacuum failed" in seen.output
 
 
 def ingest(lake: Lake, shard: str, first: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from etl.lake.lake import Lake
-from etl.lake.maintenance.files import DataFile, data_files, read_file
+from etl.lake.maintenance.files import DataFile, data_files
+from etl.lake.maintenance.merge import merged
+from etl.lake.maintenance.progress import Tell, silent
 from etl.lake.maintenance.rewrite import Change, rewrite
 
 TARGET_BYTES = 128 << 20
@@ -24,39 +25,53 @@ class Compacted:
     files_after: int
 
 
-def compact(lake: Lake, name: str, *, target_bytes: int = TARGET_BYTES) -> Compacted:
+def compact(
+    lake: Lake,
+    name: str,
+    *,
+    target_bytes: int = TARGET_BYTES,
+    tell: Tell = silent,
+) -> Compacted:
     """Merge small files of a table, a group at a time, keeping it sorted by shard within a file.
 
-    May run beside appends, beside itself and on another machine: no row is lost or doubled.
+    May run beside appends, beside itself and on another machine: no row is lost or doubled. Killed anywhere it leaves
+    the table as it is, and at most a part that sweep finds.
 
     Args:
         lake: The lake.
         name: The table.
-        target_bytes: Size up to which files are merged; memory holds one such group.
+        target_bytes: Size up to which files are merged. Memory holds the encoded files of a few neighbouring shards.
+        tell: Told how many of the small files are merged.
 
     Raises:
         RewriteConflictError: Other rewrites were faster every time.
         DataError: A file has other rows than the log says; nothing was changed.
     """
+    before = data_files(lake.table(name))
+    total, done = sum(one.size < target_bytes // 2 for one in before), 0
 
     def step(table: DeltaTable) -> Change | None:
-        group = _group(data_files(table), target_bytes)
-        if not group:
-            return None
-        return Change(group, [pa.concat_tables([read_file(lake, name, one) for one in group])], same_rows=True)
+        group = choose_group(data_files(table), target_bytes)
+        return Change(group, [merged(lake, name, group)], same_rows=True) if group else None
 
-    before = len(data_files(lake.table(name)))
-    rewrite(lake, name, step)
-    return Compacted(name, before, len(data_files(lake.table(name))))
+    def count(change: Change, _: object) -> None:
+        nonlocal done
+        done += len(change.removed)
+        tell(min(done, total), total)
+
+    rewrite(lake, name, step, count)
+    return Compacted(name, len(before), len(data_files(lake.table(name))))
 
 
-def _group(files: Sequence[DataFile], target: int) -> list[DataFile]:
+def choose_group(files: Sequence[DataFile], target: int) -> list[DataFile]:
     """The first neighbours, by shard, that fit together into one file of the target size; empty when none do."""
     group: list[DataFile] = []
+    size = 0
     for one in sorted((f for f in files if f.size < target // 2), key=lambda f: (f.first, f.path)):
-        if group and sum(f.size for f in group) + one.size > target:
+        if group and size + one.size > target:
             if len(group) > 1:
                 return group
-            group = []
+            group, size = [], 0
         group.append(one)
+        size += one.size
     return group if len(group) > 1 else []

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,13 +18,16 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake import exceptions as delta
 from deltalake.transaction import AddAction, RemoveAction
 
-from etl.errors import RetryableError
+from etl.errors import DataError, RetryableError
 from etl.lake.lake import Lake
-from etl.lake.maintenance.files import DataFile, data_files
-from etl.lake.parts import Part, add_action, write_part
+from etl.lake.maintenance.files import DataFile, in_order
+from etl.lake.maintenance.stream import write_stream
+from etl.lake.parts import Part, add_action
+from etl.storage import StorageError
 
 APP = "maintain"
 TRIES = 50
+_NONCE = "groundlakeRewrite"  # in the commit's own entry: how a change is found again after an error
 
 
 class RewriteConflictError(RetryableError):
@@ -32,16 +36,17 @@ class RewriteConflictError(RetryableError):
 
 @dataclass(frozen=True)
 class Change:
-    """Files to remove, and for what takes their place one table of rows per new file (none: they just go).
+    """Files to remove, and the rows of each file that takes their place (none: they just go).
 
     Attributes:
         removed: Files of the handle's version.
-        added: Rows of each new file; they are conformed, sorted and written by ``rewrite``.
-        same_rows: Whether the rows are those of the removed files, as in a compaction.
+        added: Per new file its rows, in the table's schema: a table, which ``rewrite`` sorts; or, where memory may not
+            hold one, a stream of chunks in the table's order. A stream without rows makes no file.
+        same_rows: Whether the rows are those of the removed files, as in a compaction; their number is checked.
     """
 
     removed: Sequence[DataFile]
-    added: Sequence[pa.Table]
+    added: Sequence[pa.Table | Iterable[pa.Table]]
     same_rows: bool = False
 
 
@@ -67,6 +72,7 @@ def rewrite(
 
     Raises:
         RewriteConflictError: Other rewrites were faster at ``TRIES`` changes in a row.
+        DataError: A change that was to keep all rows would not; it was not made.
     """
     changes = conflicts = 0
     last: Exception | None = None
@@ -94,31 +100,51 @@ def _swap(lake: Lake, name: str, table: DeltaTable, change: Change) -> tuple[lis
     A part whose commit was not seen stays where it is: a slow store may still take it. Sweep finds the others.
     """
     number = (table.transaction_version(APP) or 0) + 1
-    folder = f"{APP}-{number:08d}"
-    parts = [write_part(lake.store, name, rows, folder, f"{n:05d}") for n, rows in enumerate(change.added)]
-    now = int(time.time() * 1000)
+    parts = _write(lake, name, change, f"{APP}-{number:08d}")
+    now, nonce = int(time.time() * 1000), uuid.uuid4().hex
     data_change = not change.same_rows
     actions: list[AddAction | RemoveAction] = [_marked(add_action(lake.store, part), data_change) for part in parts]
     actions += [RemoveAction(one.path, data_change, now, size=one.size, partition_values={}) for one in change.removed]
-    raised: Exception | None = None
     try:
         table.create_write_transaction(
             actions,
             "append",
             table.schema(),
-            commit_properties=CommitProperties(app_transactions=[Transaction(APP, number)], max_commit_retries=50),
+            commit_properties=CommitProperties(
+                custom_metadata={_NONCE: nonce}, app_transactions=[Transaction(APP, number)], max_commit_retries=50
+            ),
         )
     except (delta.DeltaError, OSError) as error:  # refused, or committed without our hearing of it: the log knows
-        raised = error
-    return (parts if _is_there(lake, name, parts, raised) else None), raised
+        return (parts if _is_there(lake, name, table.version(), nonce) else None), error
+    return parts, None
 
 
-def _is_there(lake: Lake, name: str, parts: Sequence[Part], raised: Exception | None) -> bool:
-    """Whether our own change is in the log: after an error its new files tell; without any, only the answer does."""
-    if raised is None:
-        return True
-    present = {one.path for one in data_files(lake.table(name))}
-    return bool(parts) and all(part.path in present for part in parts)
+def _write(lake: Lake, name: str, change: Change, folder: str) -> list[Part]:
+    parts = []
+    for number, rows in enumerate(change.added):
+        chunks = [in_order(name, rows)] if isinstance(rows, pa.Table) else rows
+        if part := write_stream(lake, name, chunks, folder, f"{number:05d}"):
+            parts.append(part)
+    before, after = sum(one.rows for one in change.removed), sum(part.rows for part in parts)
+    if change.same_rows and before != after:
+        raise DataError(
+            f"{name}: {len(change.removed)} files of {before} rows would become {after} rows; nothing was changed",
+            remedy="run 'groundlake lake check'",
+        )
+    return parts
+
+
+def _is_there(lake: Lake, name: str, read: int, nonce: str) -> bool:
+    """Whether a change made on version ``read`` is in the log: each names itself there."""
+    latest = lake.table(name)
+    since = latest.version() - read
+    if not since:
+        return False
+    try:
+        return any(entry.get(_NONCE) == nonce for entry in latest.history(since))
+    except (delta.DeltaError, OSError) as error:
+        remedy = "run the command again: it goes on from whatever is in the log"
+        raise StorageError("read the log of", name, error, remedy=remedy) from error
 
 
 def _marked(action: AddAction, data_change: bool) -> AddAction:

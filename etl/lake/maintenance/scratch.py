@@ -1,0 +1,71 @@
+"""Temporary files that killed processes left in the store and on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from etl.lake.maintenance.broom import DAY, Broom
+from etl.lake.maintenance.stream import SCRATCH_PREFIX
+
+# Folders that commands make below the scratch folder; ".build-" and ".copy-" lie inside the cache of models.
+_FOLDERS = ("ingest-*", "stage-*", f"{SCRATCH_PREFIX}*", "models/.build-*", "models/*/.copy-*")
+_QUERIES = "sql-*"  # a manifest of millions of pictures keeps one for as long as it is built
+_PROBES = "probe-"
+
+
+def sweep_store(broom: Broom) -> None:
+    """Remove temporary files, unfinished uploads and probes of the store that are older than a day."""
+    store, kind = broom.lake.store, "temporary files of the store"
+    if count := store.remove_leftovers(broom.stale_before, dry_run=broom.dry_run):
+        broom.count(kind, count)
+    for one in list(store.list(_PROBES)):
+        if one.modified < broom.stale_before:
+            broom.take(kind, one.key, one.size)
+
+
+def sweep_scratch(broom: Broom) -> None:
+    """Remove this machine's scratch folders that nothing has changed for a day, those of queries for the sweep's days.
+
+    Their age is told by this machine's clock, which made them.
+    """
+    root, now = broom.lake.settings.scratch, time.time()
+    _sweep(broom, (path for pattern in _FOLDERS for path in root.glob(pattern)), now - DAY)
+    _sweep(broom, root.glob(_QUERIES), now - broom.days * DAY)
+
+
+def _sweep(broom: Broom, folders: Iterator[Path], before: float) -> None:
+    for folder in sorted(folders):
+        size, changed = _size_and_change(folder)
+        if changed < before and not _is_locked(folder):
+            broom.count("scratch folders", 1, size)
+            if not broom.dry_run:
+                shutil.rmtree(folder, ignore_errors=True)  # another sweep may be at it too
+
+
+def _size_and_change(folder: Path) -> tuple[int, float]:
+    size, changed = 0, 0.0
+    for place, _, names in os.walk(folder):
+        for path in (Path(place), *(Path(place) / name for name in names)):
+            with contextlib.suppress(FileNotFoundError):
+                found = path.lstat()
+                changed = max(changed, found.st_mtime)
+                size += 0 if path.is_dir() else found.st_size
+    return size, changed
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a living process holds the folder's lock; most have none."""
+    try:
+        with (folder / "lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
