@@ -81,7 +81,16 @@ class Copier:
     def count(self, size: int, objects: int = 1) -> None:
         """Note objects that were copied."""
         self.objects, self.bytes = self.objects + objects, self.bytes + size
-        self._tell(self.objects + self.skipped, self.objects + self.skipped)
+        self._say(0)
+
+    def finish(self) -> None:
+        """Say that nothing is left to copy."""
+        known = self.objects + self.skipped
+        self._tell(known, known)
+
+    def _say(self, waiting: int) -> None:
+        known = self.objects + self.skipped
+        self._tell(known, known + waiting + 1)  # what else there is shows when it is listed
 
     def _copy(self, one: ObjectInfo) -> int | None:
         """Copy an object; its bytes, or None when it is gone."""
@@ -120,8 +129,7 @@ class Copier:
         for size in (future.result() for future in done):
             if size is not None:
                 self.objects, self.bytes = self.objects + 1, self.bytes + size
-        known = self.objects + self.skipped
-        self._tell(known, known + len(rest))
+        self._say(len(rest))
         return rest
 
     def _lacking(

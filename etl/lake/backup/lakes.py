@@ -7,7 +7,8 @@ The order, and why a kill between any two steps is safe:
 2. Orders and slice records are listed, not yet copied: the parts they name were written before them, so the listings
    of step 3 hold those. A restored lake goes on with open orders where the original was.
 3. Data files, all that lie in the tables: those of the pinned versions, of manifests' and of older ones within the
-   retention, and those of open orders. Nothing names them in the copy so far.
+   retention, and those of open orders. Nothing names them in the copy so far. Left out is what a takedown replaced
+   and no pinned version names: an earlier backup that was not pruned may hold it, a restore shall not bring it back.
 4. The log of the tombstones, then tars and all other objects: a tar that was zeroed comes after its tombstone.
 5. The other logs, from what is referred to up to what refers: ``outcomes`` and ``downloads``, which make units
    visible, then ``manifests``, which name versions of all. Each grows by whole entries, upwards. So an existing copy is
@@ -30,8 +31,9 @@ from etl.lake.backup.logs import checkpoint_copy, copy_log, refuse_damage, refus
 from etl.lake.check.files import active_files, compare_files
 from etl.lake.lake import Lake
 from etl.lake.migrations import MARKER
-from etl.lake.parts import table_key
+from etl.lake.parts import data_paths, table_key
 from etl.lake.pins import pinned_versions
+from etl.lake.remaps import read_remaps
 from etl.lake.schemas import TABLES
 from etl.settings import Settings
 from etl.storage import ObjectInfo, Store, open_store
@@ -137,12 +139,12 @@ class _Copy:
         with self._spooled() as gone, self._spooled() as units:
             if prune:
                 _spool(gone, self._surplus())
+            replaced = read_remaps(self.lake)  # before the pins: the copy's own ``rewrites`` must know of each
             versions = {name: int(self.lake.table(name).version()) for name in self._tables}
             pins = pinned_versions(self.lake)
             _spool(units, source.list(UNITS))
             for name in self._tables:
-                folder = f"{table_key(name)}/"
-                copier.copy_missing((one for one in source.list(folder) if _LOG not in one.key), folder)
+                self._data_files(name, versions[name], set(replaced.get(name, ())))
             self._logs(["takedowns"], versions, pins)
             copier.copy_missing(source.list(RAW), RAW, mutable=True)
             for room in ROOMS:
@@ -152,8 +154,17 @@ class _Copy:
             self._verify(versions)
             if self.target.stat(MARKER) is None or self.target.read(MARKER) != source.read(MARKER):
                 self.target.put(MARKER, source.read(MARKER))
+            copier.finish()
             pruned = sum(self._prune(one) for one in _read(gone))
         return Copied(copier.objects, copier.bytes, copier.skipped, pruned)
+
+    def _data_files(self, name: str, version: int, replaced: set[str]) -> None:
+        folder = f"{table_key(name)}/"
+        unwanted = {folder + path for path in replaced}
+        if unwanted:
+            unwanted -= {folder + path for path in data_paths(self.lake.table(name, version))}
+        listed = self.lake.store.list(folder)
+        self._copier.copy_missing((o for o in listed if _LOG not in o.key and o.key not in unwanted), folder)
 
     def _logs(self, names: list[str], versions: Mapping[str, int], pins: Mapping[str, list[int]]) -> None:
         upwards = self.target.stat(MARKER) is not None

@@ -19,7 +19,7 @@ from etl.lake.check.findings import Scope
 from etl.lake.commit import COMMITTED, FENCED
 from etl.lake.lake import Lake
 from etl.lake.snapshot import Snapshot
-from etl.lake.units import LAST, OpenUnit, open_units
+from etl.lake.units import LAST, OpenUnit, open_units, stale_units
 
 UnitState = Literal["closed", "open", "dead", "fenced", "unknown"]
 
@@ -88,16 +88,23 @@ class Units:
     Args:
         lake: The lake.
         versions: The pinned versions.
+
+    Attributes:
+        open: Units that were begun and are open.
+        dead: Keys of open ones without progress for the sweep's days.
+        half_swept: Keys of fenced ones of which something is left.
     """
 
     def __init__(self, lake: Lake, versions: Mapping[str, int]) -> None:
         self._pinned = [lake.table(name, versions[name]) for name in LAST]
         self.open: dict[str, OpenUnit] = {unit.key: unit for unit in open_units(lake)}
         self._now = [lake.table(name) for name in LAST]
-        self._oldest = time.time() - lake.settings.sweep_days * 86_400
+        stale = stale_units(lake, time.time() - lake.settings.sweep_days * 86_400)
+        self.dead = {unit.key for unit in stale if not unit.fenced}
+        self.half_swept = {unit.key for unit in stale if unit.fenced}
 
     def state(self, key: str) -> UnitState:
-        """``closed`` (committed), ``open``, ``dead`` (open without progress for days), ``fenced`` or ``unknown``."""
+        """Whether it is committed (closed), open, open without progress for days (dead), fenced, or of no order."""
         if any(table.transaction_version(key) == COMMITTED for table in self._pinned):
             return "closed"
         now = {table.transaction_version(key) for table in self._now}
@@ -105,10 +112,6 @@ class Units:
             return "open"
         if FENCED in now:
             return "fenced"
-        if key not in self.open:
-            return "unknown"
-        return "dead" if self.is_dead(self.open[key]) else "open"
-
-    def is_dead(self, unit: OpenUnit) -> bool:
-        """Whether an open unit has made no progress for ``sweep_days``."""
-        return unit.progressed_at < self._oldest
+        if key in self.dead:
+            return "dead"
+        return "open" if key in self.open else "unknown"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -144,7 +144,7 @@ def _checkpoints(store: Store, table: str, log: LogFiles, everything: bool) -> I
                 broken.add(one.key)
     remedy = RESTORE if log.missing() else f"{REPAIR}: moves it away, every entry it sums up is there"
     yield from broken.finding("log.checkpoint", f"table {table}: a checkpoint of its log is cut", remedy)
-    if log.hint and (named := _named_checkpoint(store, table)) is not None and named not in log.checkpoints:
+    if log.hint and (named := named_checkpoint(store, table)) is not None and named not in log.checkpoints:
         message = f"table {table}: {LAST_CHECKPOINT} names version {named}, which has no checkpoint"
         yield Finding("log.checkpoint", ERROR, message, 1, log_folder(table) + LAST_CHECKPOINT, remedy)
 
@@ -157,13 +157,10 @@ def is_whole(store: Store, one: ObjectInfo) -> bool:
     return end[4:] == _MAGIC and 0 < int.from_bytes(end[:4], "little") <= one.size - 12
 
 
-def _named_checkpoint(store: Store, table: str) -> int | None:
+def named_checkpoint(store: Store, table: str) -> int | None:
+    """The version whose checkpoint a table's ``_last_checkpoint`` names; None without one that can be read."""
     try:
         return int(json.loads(store.read(log_folder(table) + LAST_CHECKPOINT))["version"])
     except (NotFoundError, ValueError, TypeError, KeyError):
         return None  # readers ignore one that they cannot read
 
-
-def unopenable(findings: Sequence[Finding]) -> bool:
-    """Whether any of these is damage to a log."""
-    return any(one.check.startswith("log.") and one.severity == ERROR for one in findings)

@@ -31,17 +31,22 @@ def check_orphans(bench: Bench, progress: Progress) -> Iterator[Finding]:
 
 
 def _without_outcome() -> Iterator[UnitRule]:
+    """A collection of an annotator takes its outcomes first: rows of one that has none left may be on their way."""
     for name in _OF_OUTCOMES:
         offenders = f"""select t.unit, count(*), min(t.image_id) from raw.{name} t
             anti join raw.outcomes o on o.image_id = t.image_id and o.annotator_id = t.annotator_id and o.unit = t.unit
-            where t.image_id not in (select image_id from gone) group by t.unit"""  # noqa: S608 - tables of ours
-        yield UnitRule("orphans.outcome", name, offenders, f"table {name}: rows without an outcome", _REDO)
+            where t.image_id is not null and t.image_id not in (select image_id from gone)
+            and t.annotator_id {{}} in (select annotator_id from raw.outcomes) group by t.unit"""  # noqa: S608 - ours
+        message = f"table {name}: rows without an outcome"
+        yield UnitRule("orphans.outcome", name, offenders.format(""), message, _REDO)
+        message = f"table {name}: rows of an annotator without any outcome"
+        yield UnitRule("orphans.outcome", name, offenders.format("not"), message, "groundlake lake gc ends it", NOTE)
 
 
 def _without_image() -> Iterator[Rule]:
     for name in _OF_IMAGES:
         offenders = f"""select t.image_id as example from raw.{name} t anti join raw.images i using (image_id)
-            where t.image_id not in (select image_id from gone)"""  # noqa: S608 - tables of ours
+            where t.image_id is not null and t.image_id not in (select image_id from gone)"""  # noqa: S608 - tables of ours
         message = f"table {name}: rows whose picture is not in table images"
         yield Rule("orphans.image", (name, "images"), offenders, message, _NO_IMAGES)
 

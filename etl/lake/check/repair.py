@@ -8,8 +8,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
+from etl.errors import GroundlakeError
 from etl.lake.check.entries import judge
-from etl.lake.check.logs import LAST_CHECKPOINT, entry_key, is_whole, list_log, log_folder
+from etl.lake.check.logs import LAST_CHECKPOINT, entry_key, is_whole, list_log, log_folder, named_checkpoint
 from etl.lake.check.units import slice_parts
 from etl.lake.commit import COMMITTED
 from etl.lake.lake import Lake
@@ -36,8 +37,12 @@ def repair(lake: Lake, tables: tuple[str, ...] = tuple(TABLES)) -> Iterator[str]
     """
     for name in filter(lake.has, tables):
         yield from _mend_log(lake, name)
-    for name in UNIT_TABLES:
-        lake.table(name)  # one that still does not open is the next thing to see to: raises
+    try:
+        for name in UNIT_TABLES:
+            lake.table(name)
+    except GroundlakeError as error:
+        yield f"{name} still cannot be opened, so that units were not looked at: {error.message}"
+        return
     yield from _commit_rest(lake)
 
 
@@ -49,12 +54,14 @@ def _mend_log(lake: Lake, name: str) -> Iterator[str]:
         version -= 1
     if log.missing():
         return  # a checkpoint may be all that is left of what is missing
-    for files in log.checkpoints.values():
-        for one in files:
-            if not is_whole(lake.store, one):
-                # First the hint that points to it: without one, readers look for a checkpoint themselves.
-                lake.store.delete(log_folder(name) + LAST_CHECKPOINT)
-                yield f"{name}: a checkpoint was cut: moved to {_move(lake, one.key)}"
+    hint = log_folder(name) + LAST_CHECKPOINT
+    for one in (file for files in log.checkpoints.values() for file in files):
+        if not is_whole(lake.store, one):
+            lake.store.delete(hint)  # first: without one, readers look for a checkpoint themselves
+            yield f"{name}: a checkpoint was cut: moved to {_move(lake, one.key)}"
+    named = named_checkpoint(lake.store, name)
+    if named is not None and named not in log.checkpoints:
+        yield f"{name}: a hint named a checkpoint that is gone: moved to {_move(lake, hint)}"
 
 
 def _is_torn_last(lake: Lake, name: str, version: int) -> bool:

@@ -77,12 +77,12 @@ _MORE = """
 _NO_PICTURE = """
     select d.image_id || ' of ' || d.url as example
     from raw.downloads d anti join raw.images i using (unit, image_id)
-    where d.status = 'ok' and d.image_id not in (select image_id from gone)"""
+    where d.status = 'ok' and d.image_id is not null and d.image_id not in (select image_id from gone)"""
 _NO_IMAGE_ID = "select url as example from raw.downloads where status = 'ok' and image_id is null"
 _NO_SIGHTING = """
     select d.image_id || ' of ' || d.url as example
     from raw.downloads d anti join raw.sightings s using (unit, url)
-    where d.status = 'ok' and d.image_id not in (select image_id from gone)"""
+    where d.status = 'ok' and d.image_id is not null and d.image_id not in (select image_id from gone)"""
 _AGAIN = "download its shard again: groundlake ingest run --shard SHARD"
 _DOWNLOADS = (
     Rule(

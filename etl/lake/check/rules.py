@@ -52,6 +52,7 @@ class UnitRule:
 
 
 SWEEP = "groundlake lake sweep: removes what units that will never be finished have left"
+UNKNOWN = "restore the lake from a backup; something other than groundlake wrote them, or removed their order"
 
 
 def ask(bench: Bench, rules: Iterable[Rule | UnitRule], progress: Progress) -> Iterator[Finding]:
@@ -73,13 +74,14 @@ def ask(bench: Bench, rules: Iterable[Rule | UnitRule], progress: Progress) -> I
 
 
 def _of_units(bench: Bench, rule: UnitRule, rows: Iterable[tuple[str, int, str]]) -> Iterator[Finding]:
-    busy, dead, closed = Tally(), Tally(), Tally()
+    busy, dead, closed, unknown = Tally(), Tally(), Tally(), Tally()
     for unit, count, example in rows:
         state = bench.units.state(unit) if unit else "unknown"
-        tally = {"open": busy, "closed": closed}.get(state, dead)
+        tally = {"open": busy, "closed": closed, "unknown": unknown}.get(state, dead)
         tally.add(f"{example} of unit {unit} ({state})", count)
     yield from busy.finding(rule.check, f"{rule.message}: work in progress", "nothing: they show when it ends", "note")
     yield from dead.finding(rule.check, f"{rule.message}: their unit will never be finished", SWEEP)
+    yield from unknown.finding(rule.check, f"{rule.message}, of no order that this lake knows", UNKNOWN)
     yield from closed.finding(
         rule.check, f"{rule.message}, although their unit is committed", rule.closed, rule.severity
     )

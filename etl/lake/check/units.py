@@ -29,24 +29,23 @@ def check_orders(bench: Bench, progress: Progress) -> Iterator[Finding]:
     """Registered orders have their list, open ones make progress, and the parts their slices name are there."""
     if not bench.has("outcomes", "downloads", "orders"):
         return
-    units = bench.units.open.values()
-    dead = Tally()
-    for number, unit in enumerate(units):
-        progress(number, len(units))
-        if bench.units.is_dead(unit):
-            dead.add(unit.key)
+    running = [key for key in bench.units.open if key not in bench.units.dead]
+    dead, half, busy = Tally(), Tally(), Tally()
+    for tally, keys in ((dead, bench.units.dead), (half, bench.units.half_swept), (busy, running)):
+        for key in sorted(keys):
+            tally.add(key)
     message = f"orders are open, but made no progress for {bench.lake.settings.sweep_days} days"
     yield from dead.finding("orders.dead", message, SWEEP)
-    running = [unit.key for unit in units if not bench.units.is_dead(unit)]
-    if running:
-        yield Finding("orders.open", NOTE, "orders are being worked on", len(running), running[0], "nothing")
-    yield from _missing_parts(bench)
+    yield from half.finding("orders.dead", "orders were given up, and something is left of them", SWEEP, NOTE)
+    yield from busy.finding("orders.open", "orders are being worked on", "nothing", NOTE)
+    yield from _missing_parts(bench, progress)
     yield from _registered(bench)
 
 
-def _missing_parts(bench: Bench) -> Iterator[Finding]:
+def _missing_parts(bench: Bench, progress: Progress) -> Iterator[Finding]:
     missing = Tally()
-    for key in bench.units.open:
+    for number, key in enumerate(bench.units.open):
+        progress(number, len(bench.units.open))
         gone = [part for part in slice_parts(bench.lake, key) if not _is_whole(bench.lake, part)]
         # Looked up again: it may have been swept, or committed and compacted, since it was listed as open.
         if gone and all(bench.lake.table(name).transaction_version(key) is None for name in LAST):
