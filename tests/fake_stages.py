@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import yaml
+from pycocotools import mask as coco
 
 from etl.settings import Catalog, ModelEntry
 from etl.stages import registry
@@ -109,9 +111,15 @@ class FakeGround(Stage):
             beyond = 5 if item.image_id in self.options.breaks_constraint else 0
             row = {"instance_id": item.image_id[:8], "label": label, "phrase": label, "score": 0.5, "area": 1.0}
             row |= {"x1": 0.0, "y1": 0.0, "x2": float(item.width + beyond), "y2": float(item.height)}
-            row |= {"mask_counts": "", "mask_height": item.height, "mask_width": item.width, "mask_area": 0}
+            row |= {"mask_counts": _clear(item), "mask_height": item.height, "mask_width": item.width, "mask_area": 0}
             results.append(Result("ok", rows={"instances": [row | {"predicted_iou": 0.9}]}, value=[label]))
         return results
+
+
+def _clear(item: WorkItem) -> str:
+    """The RLE of a mask of the item's size in which nothing is set."""
+    counts = coco.encode(np.zeros((item.height, item.width), dtype=np.uint8, order="F"))["counts"]
+    return str(counts.decode())
 
 
 def entry(stage: str = "tag", name: str | None = None, *, batch_size: int = 4, **options: Any) -> ModelEntry:

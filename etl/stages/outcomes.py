@@ -19,6 +19,7 @@ from etl.stages.slices import Answer
 
 # What conform and Arrow raise on rows that do not fit their table.
 _MISFIT = (ConstraintError, pa.ArrowException, ValueError, TypeError, OverflowError)
+_MASK, _IMAGE = ("mask_width", "mask_height"), ("width", "height")
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,19 @@ def _complete(header: Header, schema: pa.Schema, answer: Answer, row: Row) -> Ma
         "annotator_id": header.annotator_id,
         "unit": header.unit,
     }
+    if "mask_height" in schema.names:
+        _check_mask_size(answer, row)
     surplus = set(row) - set(schema.names)
     if surplus or set(row) & set(own):
         raise ValueError(f"columns {sorted(surplus | set(row) & set(own))} do not belong to a stage's row")
     return {**row, **{column: value for column, value in own.items() if column in schema.names}}
+
+
+def _check_mask_size(answer: Answer, row: Row) -> None:
+    """A mask of another picture's size fits its own table, but no trainer's picture."""
+    size, expected = (tuple(one.get(side) for side in sides) for one, sides in ((row, _MASK), (answer.item, _IMAGE)))
+    if size != expected:
+        raise ValueError(f"a mask of {size[0]}x{size[1]} pixels, of an image of {expected[0]}x{expected[1]}")
 
 
 def _outcome(header: Header, answer: Answer) -> Row:

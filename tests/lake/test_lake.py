@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from rows import row, rows
+from rows import image, row, rows
 
 from etl.errors import ConfigurationError
 from etl.lake import Lake, Snapshot
@@ -95,8 +95,8 @@ def test_a_lake_can_be_moved(lake: Lake, settings: Settings, tmp_path: Path) -> 
 
 def test_a_lake_on_s3_takes_an_order_and_shows_it(s3_uri: str, settings: Settings) -> None:
     lake = Lake.create(s3_uri, settings)
-    unit, images = "0" * 32, ["a", "b", "c"]
-    order = open_order(lake, unit, {"stage": "tag"}, lambda: [{"image_id": image} for image in images])
+    unit, images = "0" * 32, [image(name) for name in "abc"]
+    order = open_order(lake, unit, {"stage": "tag"}, lambda: [{"image_id": one} for one in images])
     for number, items in order.slices():
         tables = {
             name: rows(name, *({"image_id": item["image_id"], "unit": unit} for item in items))

@@ -6,14 +6,15 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from rows import rows
+from rows import image, rows
 
 from etl.lake import Lake
 from etl.lake.constraints import ConstraintError
 from etl.lake.parts import Part, add_action, table_key, write_part
 from etl.storage import LocalStore, StorageError
 
-DATA = rows("tags", {"image_id": "b", "shard_id": "s"}, {"image_id": "a", "shard_id": "s"})
+A, B, C = (image(name) for name in "abc")
+DATA = rows("tags", {"image_id": B, "shard_id": "s"}, {"image_id": A, "shard_id": "s"})
 
 
 def written(lake: Lake, part: Part) -> str:
@@ -25,7 +26,7 @@ def test_a_part_lies_in_its_table_sorted_and_compressed(lake: Lake) -> None:
     part = write_part(lake.store, "tags", DATA, "unit", "00007")
     assert part.path.startswith("parts/unit/00007-")
     file = pq.ParquetFile(written(lake, part))
-    assert file.read()["image_id"].to_pylist() == ["a", "b"]
+    assert file.read()["image_id"].to_pylist() == [A, B]
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
 
 
@@ -42,8 +43,8 @@ def test_two_attempts_at_a_slice_get_two_names(lake: Lake) -> None:
 def test_statistics_cover_the_columns_the_table_promises(lake: Lake) -> None:
     stats = json.loads(write_part(lake.store, "tags", DATA, "unit", "00000").stats)
     assert stats["numRecords"] == 2
-    assert stats["minValues"] == {"image_id": "a", "shard_id": "s", "annotator_id": "x"}
-    assert stats["maxValues"] == {"image_id": "b", "shard_id": "s", "annotator_id": "x"}
+    assert stats["minValues"] == {"image_id": A, "shard_id": "s", "annotator_id": "x"}
+    assert stats["maxValues"] == {"image_id": B, "shard_id": "s", "annotator_id": "x"}
     assert stats["nullCount"] == {"image_id": 0, "shard_id": 0, "annotator_id": 0}
 
 
@@ -55,10 +56,10 @@ def test_a_column_of_nulls_has_no_extremes(lake: Lake) -> None:
 
 
 def test_a_pruning_reader_finds_what_the_statistics_say(lake: Lake) -> None:
-    for image in ("a", "b", "c"):
-        lake.append("tags", rows("tags", {"image_id": image}).to_pylist(), image)
+    for one in (A, B, C):
+        lake.append("tags", rows("tags", {"image_id": one}).to_pylist(), one)
     table = lake.table("tags")
-    assert table.to_pyarrow_table(filters=[("image_id", ">=", "b")]).num_rows == 2
+    assert table.to_pyarrow_table(filters=[("image_id", ">=", B)]).num_rows == 2
     assert table.count() == 3
 
 

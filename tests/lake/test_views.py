@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rows import at, row
+from rows import at, image, row
 
 from etl.lake import Lake, Snapshot
 from etl.lake.ids import url_digest
+
+A, B, C = (image(name) for name in "abc")
 
 
 def show(lake: Lake, query: str) -> list[Any]:
@@ -60,31 +62,31 @@ def promote(lake: Lake, annotator: str, when: float = 0) -> None:
 
 class TestImages:
     def test_a_shard_shows_when_it_is_settled(self, lake: Lake) -> None:
-        ingest(lake, "one", "a", "b")
-        ingest(lake, "two", "c", settle=False)
-        assert show(lake, "select image_id from images order by 1") == ["a", "b"]
-        assert show(lake, "select image_id from sightings order by 1") == ["a", "b"]
+        ingest(lake, "one", A, B)
+        ingest(lake, "two", C, settle=False)
+        assert show(lake, "select image_id from images order by 1") == [A, B]
+        assert show(lake, "select image_id from sightings order by 1") == [A, B]
 
     def test_a_picture_stored_twice_shows_the_copy_planned_first_not_the_one_finished_first(self, lake: Lake) -> None:
-        ingest(lake, "late", "a", planned=2)
-        ingest(lake, "early", "a", planned=1)
-        assert show(lake, "select image_id, shard_id from images") == [("a", "early")]
+        ingest(lake, "late", A, planned=2)
+        ingest(lake, "early", A, planned=1)
+        assert show(lake, "select image_id, shard_id from images") == [(A, "early")]
         assert len(show(lake, "select url from sightings")) == 2, "both places it was found"
 
     @pytest.mark.parametrize("order", [("s1", "s2"), ("s2", "s1")])
     def test_copies_planned_at_once_are_told_apart_by_shard(self, lake: Lake, order: tuple[str, str]) -> None:
         for shard in order:
-            ingest(lake, shard, "a")
+            ingest(lake, shard, A)
         assert show(lake, "select shard_id from images") == ["s1"]
 
     def test_twice_in_one_shard_shows_the_first_in_the_tar(self, lake: Lake) -> None:
-        ingest(lake, "one", "a", "a")
+        ingest(lake, "one", A, A)
         assert show(lake, 'select "offset" from images') == [0]
 
     def test_a_shard_planned_twice_doubles_nothing(self, lake: Lake) -> None:
-        ingest(lake, "one", "a")
+        ingest(lake, "one", A)
         add(lake, "shards", {"shard_id": "one", "attempt": 1, "source": "web"}, key="planned by another request")
-        assert show(lake, "select image_id from images") == ["a"]
+        assert show(lake, "select image_id from images") == [A]
 
 
 # The orders over one picture by one annotator, as (name, status, requested at), and the one whose rows show.
@@ -105,43 +107,43 @@ VISIBLE = {
 def test_one_outcome_is_visible_and_its_rows_with_it(
     lake: Lake, orders: list[tuple[str, str, float]], unit: str, tags: list[str]
 ) -> None:
-    ingest(lake, "one", "a")
+    ingest(lake, "one", A)
     promote(lake, "new")
     for name, status, requested in orders:
-        annotate(lake, name, "a", status=status, requested=requested)
+        annotate(lake, name, A, status=status, requested=requested)
     assert show(lake, "select unit from outcomes") == [unit]
     assert show(lake, "select unit from tags") == tags
 
 
 def test_a_unit_that_died_between_its_tables_is_invisible(lake: Lake) -> None:
-    ingest(lake, "one", "a")
+    ingest(lake, "one", A)
     promote(lake, "new")
-    annotate(lake, "dead", "a", settle=False)
+    annotate(lake, "dead", A, settle=False)
     assert show(lake, "select unit from tags") == show(lake, "select unit from all_tags") == []
-    annotate(lake, "alive", "a")
+    annotate(lake, "alive", A)
     assert show(lake, "select unit from tags") == ["alive"]
 
 
 class TestCurrent:
     def test_only_the_promoted_annotator_shows_and_others_stay_readable(self, lake: Lake) -> None:
-        ingest(lake, "one", "a")
-        annotate(lake, "unit1", "a", annotator="old")
-        annotate(lake, "unit2", "a", annotator="new")
+        ingest(lake, "one", A)
+        annotate(lake, "unit1", A, annotator="old")
+        annotate(lake, "unit2", A, annotator="new")
         promote(lake, "old")
         assert show(lake, "select annotator_id from tags") == ["old"]
         assert show(lake, "select annotator_id from all_tags order by 1") == ["new", "old"]
 
     def test_the_latest_promotion_counts(self, lake: Lake) -> None:
-        ingest(lake, "one", "a")
-        annotate(lake, "unit1", "a", annotator="old")
-        annotate(lake, "unit2", "a", annotator="new")
+        ingest(lake, "one", A)
+        annotate(lake, "unit1", A, annotator="old")
+        annotate(lake, "unit2", A, annotator="new")
         promote(lake, "new", when=2)
         promote(lake, "old", when=1)
         assert show(lake, "select annotator_id from tags") == ["new"]
 
     def test_another_source_keeps_its_own(self, lake: Lake) -> None:
-        ingest(lake, "one", "a")
-        annotate(lake, "unit1", "a", annotator="old")
+        ingest(lake, "one", A)
+        annotate(lake, "unit1", A, annotator="old")
         promote(lake, "old")
         values = {"stage": "tag", "source": "other", "annotator_id": "new", "promoted_at": at(5)}
         add(lake, "current", values, key="other")
@@ -153,16 +155,16 @@ class TestTakedown:
 
     @pytest.fixture
     def annotated(self, lake: Lake) -> Lake:
-        ingest(lake, "one", "a", "b")
+        ingest(lake, "one", A, B)
         promote(lake, "new")
-        annotate(lake, "unit1", "a")
-        annotate(lake, "unit2", "b")
+        annotate(lake, "unit1", A)
+        annotate(lake, "unit2", B)
         return lake
 
     @pytest.mark.parametrize("view", ["images", "sightings", "outcomes", "all_outcomes", "tags", "all_tags"])
     def test_by_image(self, annotated: Lake, view: str) -> None:
-        add(annotated, "takedowns", {"kind": "image_id", "value": "a"}, key="takedown")
-        assert show(annotated, f"select image_id from {view}") == ["b"]
+        add(annotated, "takedowns", {"kind": "image_id", "value": A}, key="takedown")
+        assert show(annotated, f"select image_id from {view}") == [B]
 
     def test_by_url(self, annotated: Lake) -> None:
         add(annotated, "takedowns", {"kind": "url_sha256", "value": url_digest("http://one/")}, key="takedown")
@@ -173,18 +175,18 @@ class TestTakedown:
         assert show(annotated, "select image_id from images") == []
 
     def test_it_holds_for_a_copy_that_arrives_later(self, annotated: Lake) -> None:
-        add(annotated, "takedowns", {"kind": "image_id", "value": "a"}, key="takedown")
-        ingest(annotated, "two", "a", "c")
-        assert show(annotated, "select image_id from images order by 1") == ["b", "c"]
+        add(annotated, "takedowns", {"kind": "image_id", "value": A}, key="takedown")
+        ingest(annotated, "two", A, C)
+        assert show(annotated, "select image_id from images order by 1") == [B, C]
 
 
 def test_an_embedding_of_a_text_shows_once_however_many_orders_made_it(lake: Lake) -> None:
     for unit in ("unit1", "unit2"):
-        values = {"text_sha256": "t", "annotator_id": "new", "unit": unit, "vector": [1.0]}
+        values = {"text_sha256": image("b"), "annotator_id": "new", "unit": unit, "vector": [1.0]}
         add(lake, "embeddings", values, key=unit)
-        annotate(lake, unit, "a")
-    add(lake, "embeddings", {"text_sha256": "u", "annotator_id": "new", "unit": "dead"}, key="dead")
-    assert show(lake, "select text_sha256 from embeddings") == ["t"]
+        annotate(lake, unit, A)
+    add(lake, "embeddings", {"text_sha256": image("c"), "annotator_id": "new", "unit": "dead"}, key="dead")
+    assert show(lake, "select text_sha256 from embeddings") == [image("b")]
 
 
 def test_sources_and_annotators_show_their_latest_and_first_row(lake: Lake) -> None:

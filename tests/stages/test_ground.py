@@ -78,7 +78,7 @@ def test_rows_satisfy_the_table_and_masks_have_the_pictures_size(stage: GroundSt
     assert result.status == "ok"
     assert 1 <= len(rows) <= stage.options.max_boxes
     assert result.value == sorted(row["instance_id"] for row in rows)
-    made_by_the_runner = {"image_id": "i", "shard_id": "s", "annotator_id": "a", "unit": "u"}
+    made_by_the_runner = {"image_id": "0" * 32, "shard_id": "s", "annotator_id": "a", "unit": "u"}
     full = [{**row, **made_by_the_runner} for row in rows]
     conform("instances", pa.Table.from_pylist(full, schema=TABLES["instances"].schema))
     for row in rows:

@@ -203,7 +203,7 @@ class TestOrderItems:
 
     def test_a_hundred_thousand_images_take_seconds(self, lake, desk, hand, shard):
         ids = [digest(n) for n in range(100_000)]
-        row = {"attempt": 1, "tar": "raw/x.tar", "length": 9, "orientation": 1, "format": "png", "phash": "0"}
+        row = {"attempt": 1, "tar": "raw/x.tar", "length": 9, "orientation": 1, "format": "png", "phash": "0" * 16}
         row |= {"width": 9, "height": 9, "shard_id": shard, "ingested_at": START, "unit": digest("unit", "hand", 0)}
         lake.append("images", [row | {"image_id": i, "offset": n} for n, i in enumerate(ids)], "many")
         desk.outcome(desk.tagger, ids)
