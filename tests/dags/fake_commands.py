@@ -11,10 +11,6 @@ import sys
 from datetime import datetime
 from fnmatch import fnmatch
 
-from etl.lake import Lake, Snapshot
-from etl.settings import Settings
-from etl.stages.planning import read_request
-
 
 def main(line: list[str]) -> None:
     for pattern, code in json.loads(os.environ["FAKE_FAILURES"]).items():
@@ -26,6 +22,10 @@ def main(line: list[str]) -> None:
 
 
 def annotate(stage: str, key: str, number: int) -> None:
+    from etl.lake import Lake, Snapshot  # a second that the other commands need not spend
+    from etl.settings import Settings
+    from etl.stages.planning import read_request
+
     lake = Lake.open(os.environ["GROUNDLAKE_LAKE"], Settings())
     request = read_request(lake, key)
     with Snapshot.take(lake).connect() as connection:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rows import at, row
 
 from etl.lake import Lake
-from etl.lake.schemas import TABLES
 from etl.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -127,19 +126,9 @@ def test_maintenance_step_that_fails_stops_no_other_and_the_run_is_red(seen: Any
 
 
 def ingest(lake: Lake, shard: str, first: int) -> None:
-    now = datetime(2026, 1, 1, first, tzinfo=UTC)
-    shared = {"shard_id": shard, "attempt": 1, "unit": f"unit-{shard}", "source": "pets"}
-    names = [f"image-{number}" for number in range(first, first + 5)]
-    lake.append("shards", [row("shards", now, shared)], f"s-{shard}")
-    lake.append("images", [row("images", now, {**shared, "image_id": name}) for name in names], f"i-{shard}")
-    fates = [row("downloads", now, {**shared, "status": "ok", "url": name}) for name in names]
+    shared = {"shard_id": shard, "attempt": 1}
+    unit, names = f"unit-{shard}", [f"{number:032x}" for number in range(first, first + 5)]
+    lake.append("shards", [row("shards", **shared, source="pets", planned_at=at(first))], f"s-{shard}")
+    lake.append("images", [row("images", **shared, unit=unit, image_id=name) for name in names], f"i-{shard}")
+    fates = [row("downloads", **shared, unit=unit, status="ok", url=name) for name in names]
     lake.append("downloads", fates, f"i-{shard}")
-
-
-def row(table: str, now: datetime, given: dict[str, Any]) -> dict[str, Any]:
-    plain = {"timestamp": now, "string": "x", "int": 1, "float": 1.0, "bool": False}
-    found = {}
-    for column in TABLES[table].columns:
-        default = next(value for name, value in plain.items() if str(column.type).startswith(name))
-        found[column.name] = given.get(column.name, None if column.nullable else default)
-    return found
