@@ -29,10 +29,10 @@ from etl.storage.s3_calls import (
     ABSENT,
     CONDITION_FAILED,
     CONFLICT,
-    MUTE,
     TRIES,
     error_code,
     fetch,
+    head,
     pause,
     typed,
     was_repeated,
@@ -43,7 +43,6 @@ from etl.storage.spans import Window, windows
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 5, 30  # seconds
 _ATTEMPTS = 5  # requests in all, with growing waits between them: a throttling store is given about ten seconds
@@ -133,7 +132,7 @@ class S3Store(Store):
     def stat(self, key: str) -> ObjectInfo | None:
         try:
             with self._errors("look up", key):
-                found = self._head(self._name(key))
+                found = head(self._client, self.bucket, self._name(key), must_exist=False)
         except NotFoundError:
             return None
         return ObjectInfo(key, found["ContentLength"], found["LastModified"].timestamp())
@@ -207,14 +206,6 @@ class S3Store(Store):
         """The bytes of an object, or of a span of it; none when it ends before the span."""
         with self._errors("read", key):
             return fetch(self._client, self.bucket, self._name(key), offset, length)
-
-    def _head(self, name: str) -> HeadObjectOutputTypeDef:
-        try:
-            return self._client.head_object(Bucket=self.bucket, Key=name)
-        except ClientError as error:
-            if error_code(error) in MUTE:
-                fetch(self._client, self.bucket, name, 0, 1)  # its refusal says why
-            raise
 
     @functools.cached_property
     def _eraser(self) -> Eraser:

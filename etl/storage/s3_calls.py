@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
@@ -22,12 +23,13 @@ from etl.storage.faults import by_code
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 TRIES = 4  # requests that we repeat ourselves, beyond what botocore does
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 CONDITION_FAILED = {"412", "PreconditionFailed"}
 CONFLICT = {"409", "ConditionalRequestConflict"}  # another conditional write is under way: ask again
-MUTE = {"400", "403"}  # the answer to a HEAD has no body, so these do not say why
+_MUTE = {"301", "400", "403"}  # the answer to a HEAD has no body, so these do not say why
 _NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError)
 _LOST_CREDENTIALS = (CredentialRetrievalError, SSOError)  # once there were some, or there should be
 
@@ -65,6 +67,23 @@ def fetch(client: S3Client, bucket: str, name: str, offset: int = 0, length: int
     raise AssertionError("the last request answers or raises")
 
 
+def head(client: S3Client, bucket: str, name: str, *, must_exist: bool) -> HeadObjectOutputTypeDef:
+    """What is known of an object; raises what boto3 does, with the reason in it.
+
+    Args:
+        client: The S3 client.
+        bucket: The bucket.
+        name: The object.
+        must_exist: Whether to ask, where there is none, if it is the bucket that is missing.
+    """
+    try:
+        return client.head_object(Bucket=bucket, Key=name)
+    except ClientError as error:
+        if error_code(error) in (_MUTE | ABSENT if must_exist else _MUTE):
+            fetch(client, bucket, name, 0, 1)  # its refusal says why
+        raise
+
+
 def typed(error: ClientError | BotoCoreError, operation: str, key: str, place: str, endpoint: str) -> GroundlakeError:
     """The error of the store that a failed request stands for; a missing key is its caller's to tell."""
     if isinstance(error, ClientError):
@@ -82,7 +101,7 @@ def typed(error: ClientError | BotoCoreError, operation: str, key: str, place: s
 
 
 @contextlib.contextmanager
-def forgiving() -> Any:
+def forgiving() -> Iterator[None]:
     """For cleaning up after something that failed or is done: its own outcome says more than that of the broom."""
     with contextlib.suppress(ClientError, BotoCoreError, GroundlakeError):
         yield

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from etl.errors import ConfigurationError
 from etl.storage.base import StorageError
-from etl.storage.s3_calls import CONDITION_FAILED, CONFLICT, error_code, fetch, forgiving, pause
+from etl.storage.s3_calls import CONDITION_FAILED, CONFLICT, error_code, fetch, forgiving, head, pause
 from etl.storage.s3_versions import forget_versions
 from etl.storage.spans import Window, blocks
 
@@ -65,7 +65,7 @@ class Eraser:
             ConfigurationError: The store ignores If-Match, or keeps versions that we may not remove.
         """
         for attempt in range(_TRIES):
-            found = self.client.head_object(Bucket=self.bucket, Key=name)
+            found = head(self.client, self.bucket, name, must_exist=True)
             size, etag = found["ContentLength"], found["ETag"]
             if wanted[-1].end > size:
                 raise StorageError("erase", key, f"bytes up to {wanted[-1].end} wanted, {size} there")

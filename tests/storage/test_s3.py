@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import pytest
+from fault_proxy import FaultProxy
 
 from etl.errors import ConfigurationError
-from etl.storage import StorageError, open_store
+from etl.storage import LastingError, StorageError, open_store
 from etl.storage.s3 import S3Store, _session
 
 
@@ -37,9 +38,10 @@ class _Server(BaseHTTPRequestHandler):
         self.send_response(answer[0])
         self.send_header("Content-Length", str(len(answer[1])))
         self.end_headers()
-        self.wfile.write(answer[1])
+        if self.command != "HEAD":
+            self.wfile.write(answer[1])
 
-    do_GET = do_PUT = do_DELETE = handle_any  # noqa: N815 - names of the base class
+    do_GET = do_PUT = do_DELETE = do_HEAD = handle_any  # noqa: N815 - names of the base class
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - name of the base class
         pass
@@ -50,7 +52,12 @@ class _Refusing(_Server):
 
     def answer(self, body: bytes) -> tuple[int, bytes]:
         code = urlsplit(self.path).path.split("/")[1]
-        status = {"SlowDown": 503, "NoSuchBucket": 404, "ExpiredToken": 400}.get(code, 403)
+        status = {
+            "SlowDown": 503,
+            "InternalError": 500,
+            "NoSuchBucket": 404,
+            "ExpiredToken": 400,
+        }.get(code, 403)
         return status, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
 
 
@@ -114,8 +121,11 @@ def test_the_probe_refuses_a_server_without_conditional_writes(monkeypatch: pyte
         ("InvalidAccessKeyId", ConfigurationError, "access key is unknown"),
         ("SignatureDoesNotMatch", ConfigurationError, "secret key is wrong"),
         ("NoSuchBucket", ConfigurationError, "bucket does not exist"),
-        ("ExpiredToken", StorageError, "credentials have expired"),
-        ("SlowDown", StorageError, "SlowDown"),
+        ("ExpiredToken", LastingError, r"credentials have expired(.|\n)*log in again"),
+        ("RequestTimeTooSkewed", LastingError, r"clock(.|\n)*correct this machine's clock"),
+        ("QuotaExceeded", LastingError, r"store is full(.|\n)*free space"),
+        ("SlowDown", StorageError, r"throttles(.|\n)*fewer processes"),
+        ("InternalError", StorageError, r"Internal ?(Server )?Error(.|\n)*run the command again"),
     ],
 )
 def test_a_refusal_is_told_in_words(
@@ -123,15 +133,91 @@ def test_a_refusal_is_told_in_words(
 ) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with _serving(_Refusing, monkeypatch, 1):
-        store = S3Store(f"s3://{code}")
-        for operation in (
-            lambda: store.read("key"),
-            lambda: store.put_if_absent("key", b""),
-            lambda: store.publish_file(tmp_path / "file", "key"),
-            lambda: list(store.list("")),
-        ):
-            with pytest.raises(error, match=text):
+        store = S3Store(f"s3://{code}/lake")
+        for operation, told in {
+            lambda: store.read("key"): "read 'key'",
+            lambda: store.read_ranges("key", [(0, 1)]): "read 'key'",
+            lambda: store.download("key", tmp_path / "copy"): "download 'key'",
+            lambda: store.put("key", b""): "write 'key'",
+            lambda: store.put_if_absent("key", b""): "write 'key'",
+            lambda: store.publish_file(tmp_path / "file", "key"): "write 'key'",
+            lambda: list(store.list("folder/")): "list 'folder/'",
+            lambda: store.delete("key"): "delete 'key'",
+            lambda: store.erase("key", [(0, 1)]): "erase 'key'",
+            lambda: list(store.leftovers(0)): "list 'unfinished uploads'",
+        }.items():
+            with pytest.raises(error, match=f"cannot {told}(.|\n)*{text}") as caught:
                 operation()
+            assert type(caught.value) is error
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.usefixtures("s3_uri")
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("RequestTimeTooSkewed", LastingError), ("ExpiredToken", LastingError), ("SlowDown", StorageError)],
+)
+def test_looking_up_says_why_too_although_its_answer_has_no_body(
+    code: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _serving(_Refusing, monkeypatch, 1), pytest.raises(error, match=r"look up 'key'.*(clock|expired|throttles)"):
+        S3Store(f"s3://{code}").stat("key")
+
+
+# What the place does to requests, and the operations that must come through as if nothing had happened.
+PASSING = ("slow_down", "error", "reset", "cut", "lost", "false")
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_passes_is_waited_for(s3_uri: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    with FaultProxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.0)
+        store = S3Store(s3_uri)
+        operations = {
+            lambda: store.put("folder/key", b"0123456789"): None,
+            lambda: store.put_if_absent("folder/other", b"x"): True,
+            lambda: store.read("folder/key"): b"0123456789",
+            lambda: store.read_ranges("folder/key", [(0, 1), (5, 2)]): [b"0", b"56"],
+            lambda: [found.key for found in store.list("folder/")]: ["folder/key", "folder/other"],
+            lambda: store.erase("folder/key", [(0, 5)]): 5,
+            lambda: store.delete("folder/other"): None,
+        }
+        for operation, expected in operations.items():
+            proxy.rule(fault, times=2)
+            assert operation() == expected
+            proxy.clear()
+        assert proxy.counts[fault] >= 2 * len(operations) - 1
+        assert store.read("folder/key") == bytes(5) + b"56789"
+
+
+def test_a_listing_is_fetched_page_by_page(s3_uri: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = S3Store(s3_uri)
+    keys = [f"{n:03d}" for n in range(7)]
+    for key in keys:
+        writer.put(key, b"")
+    with FaultProxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
+        found = S3Store(s3_uri).list("")
+        assert next(found).key == "000"
+        assert proxy.counts["passed"] == 1, "later pages are not asked for before they are needed"
+        proxy.rule("reset")
+        assert [one.key for one in found] == keys[1:]
+        assert proxy.counts == {"passed": 3, "reset": 1}
+
+
+def test_a_server_that_is_silent_for_too_long_is_a_time_out(
+    s3_uri: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.storage.s3.READ_TIMEOUT", 0.2)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with FaultProxy(s3_server, delay=0.5) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = S3Store(s3_uri)
+        proxy.rule("late", times=9)
+        with pytest.raises(StorageError, match=r"cannot write 'key': Read timeout(.|\n)*check the network"):
+            store.put("key", b"x")
 
 
 def test_a_conditional_write_whose_answer_was_lost_counts_as_ours(

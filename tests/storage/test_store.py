@@ -59,9 +59,25 @@ def test_a_range_beyond_the_end_is_an_error_not_fewer_bytes(store: Store, offset
         store.read_range("key", offset, length)
 
 
-@pytest.mark.parametrize("operation", ["read", "read_range", "download", "read_json"])
+def test_reads_many_ranges_in_the_order_asked_for(store: Store) -> None:
+    """Near ones together, far ones by themselves; overlapping, equal, empty ones and the last byte."""
+    data = bytes(range(250)) * 1000
+    store.put("key", data)
+    spans = [(240_000, 9), (3, 4), (5, 10), (0, 0), (249_999, 1), (3, 4), (120_000, 100), (250_000, 0)]
+    assert store.read_ranges("key", spans) == [data[offset : offset + length] for offset, length in spans]
+    assert store.read_ranges("key", []) == []
+
+
+@pytest.mark.parametrize("span", [(8, 3), (10, 1), (99, 1)], ids=["past end", "at end", "far past"])
+def test_one_of_many_ranges_beyond_the_end_is_an_error(store: Store, span: tuple[int, int]) -> None:
+    store.put("key", b"0123456789")
+    with pytest.raises(StorageError, match=f"{span[1]} bytes from {span[0]} wanted"):
+        store.read_ranges("key", [(0, 1), span, (2, 2)])
+
+
+@pytest.mark.parametrize("operation", ["read", "read_range", "read_ranges", "download", "read_json"])
 def test_reading_what_is_not_there_names_the_key(store: Store, operation: str, tmp_path: Path) -> None:
-    arguments = {"read_range": (0, 1), "download": (tmp_path / "copy",)}.get(operation, ())
+    arguments = {"read_range": (0, 1), "read_ranges": ([(0, 1)],), "download": (tmp_path / "copy",)}.get(operation, ())
     with pytest.raises(NotFoundError, match="no object 'some/key'"):
         getattr(store, operation)("some/key", *arguments)
     assert not list(tmp_path.glob("copy*"))
