@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from etl import __version__
-from etl.cli import annotate, demo, ingest, lake, manifest, models, stage, view
+from etl.cli import annotate, demo, ingest, lake, manifest, models, stage, takedown, view
 from etl.cli.common import errors_end_the_process
 from etl.cli.doctor import doctor
 from etl.cli.sql import sql
@@ -18,7 +18,19 @@ from etl.cli.status import status
 class InOrderOfUse(TyperGroup):
     """Lists the commands in the order in which a newcomer meets them."""
 
-    ORDER: ClassVar = ("lake", "ingest", "annotate", "manifest", "sql", "status", "view", "models", "stage", "doctor")
+    ORDER: ClassVar = (
+        "lake",
+        "ingest",
+        "annotate",
+        "manifest",
+        "sql",
+        "status",
+        "view",
+        "models",
+        "takedown",
+        "stage",
+        "doctor",
+    )
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=lambda name: (*self.ORDER, name).index(name))
@@ -47,6 +59,7 @@ app.add_typer(annotate.app, name="annotate")
 app.add_typer(stage.app, name="stage")
 app.add_typer(models.app, name="models")
 app.add_typer(manifest.app, name="manifest")
+app.add_typer(takedown.app, name="takedown")
 app.command("sql")(sql)
 app.command("status")(status)
 app.add_typer(view.app, name="view")

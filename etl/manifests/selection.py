@@ -59,7 +59,8 @@ with ids as (select distinct cast(image_id as varchar) as image_id from build.se
 select (select count(*) from build.selection) as rows,
     (select count(*) from ids) as images_named,
     (select count(*) from build.images) as images_found,
-    (select count(*) from ids semi join taken_down using (image_id)) as images_taken_down"""
+    (select count(*) from ids semi join taken_down using (image_id)) as images_taken_down,
+    (select count(*) from taken_down) as taken_down_in_lake"""
 _LAKE = """
 select (select count(*) from images) as images_in_lake, (select count(*) from instances) as instances_in_lake,
     (select count(*) from current) as current_annotators"""

@@ -10,11 +10,15 @@ from etl.lake.ids import digest_bytes
 from etl.lake.pixels import decode_upright
 
 
+TAKEN_DOWN = "taken_down"
+
+
 class PictureError(DataError):
     """The stored bytes of one picture are not what the lake says they are, or do not decode."""
 
     def __init__(self, image_id: str, reason: str, detail: object) -> None:
-        super().__init__(f"image {image_id}: {detail}", remedy="run its shard again, or take the image down")
+        remedy = None if reason == TAKEN_DOWN else "run its shard again, or take the image down"
+        super().__init__(f"image {image_id}: {detail}", remedy=remedy)
         self.image_id, self.reason = image_id, reason
 
 
@@ -22,12 +26,15 @@ def read_bytes(lake: Lake, image_id: str, tar: str, offset: int, length: int) ->
     """The encoded bytes of a picture.
 
     Raises:
-        PictureError: The bytes are not those of the id (reason ``bytes_differ``).
+        PictureError: The bytes are not those of the id (reason ``bytes_differ``), or all zero, as a takedown leaves them
+            (reason ``taken_down``).
         NotFoundError: The tar is gone.
         StorageError: The store failed.
     """
     data = lake.store.read_range(tar, offset, length)
     if digest_bytes(data) != image_id:
+        if data.count(0) == length:
+            raise PictureError(image_id, TAKEN_DOWN, f"its bytes at {tar}:{offset}+{length} were taken down")
         raise PictureError(image_id, "bytes_differ", f"the bytes at {tar}:{offset}+{length} have another digest")
     return data
 

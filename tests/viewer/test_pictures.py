@@ -29,7 +29,16 @@ def test_bytes_of_another_picture_are_refused(lake: Lake) -> None:
     place = (row["image_id"], row["tar"], row["offset"], row["length"])
     assert read_bytes(lake, *place) == Picture().encoded()
     tar = Path(lake.uri) / row["tar"]
-    tar.write_bytes(tar.read_bytes()[: row["offset"]] + bytes(row["length"] + 1024))
+    tar.write_bytes(tar.read_bytes()[: row["offset"]] + b"x" * row["length"] + bytes(1024))
     with pytest.raises(PictureError) as caught:
         read_bytes(lake, *place)
     assert caught.value.reason == "bytes_differ"
+
+
+def test_a_picture_that_was_taken_down_is_told_from_a_damaged_one(lake: Lake) -> None:
+    Handmade(lake).add(Picture())
+    row = lake.table("images").to_pyarrow_table().to_pylist()[0]
+    lake.store.erase(row["tar"], [(row["offset"], row["length"])])
+    with pytest.raises(PictureError, match="taken down") as caught:
+        read_bytes(lake, row["image_id"], row["tar"], row["offset"], row["length"])
+    assert caught.value.reason == "taken_down"

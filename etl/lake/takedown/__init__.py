@@ -5,14 +5,27 @@
 
 from etl.lake.takedown.add import Added, Survey, TableEffect, add, survey
 from etl.lake.takedown.manifests import Holder, holders
-from etl.lake.takedown.purge import Progress, purge
-from etl.lake.takedown.request import Request, Target, TargetError, Tombstone, read_targets, target
+from etl.lake.takedown.purge import Progress, blocking_orders, purge
+from etl.lake.takedown.request import (
+    IMAGE_ID,
+    SHA256,
+    URL,
+    Request,
+    Target,
+    TargetError,
+    Tombstone,
+    read_targets,
+    target,
+)
 from etl.lake.takedown.tombstones import PURGED, REQUESTED, REWRITTEN, Event, Takedown, read_takedowns
 
 __all__ = [
+    "IMAGE_ID",
     "PURGED",
     "REQUESTED",
     "REWRITTEN",
+    "SHA256",
+    "URL",
     "Added",
     "Event",
     "Holder",
@@ -25,6 +38,7 @@ __all__ = [
     "TargetError",
     "Tombstone",
     "add",
+    "blocking_orders",
     "holders",
     "purge",
     "read_takedowns",

@@ -121,10 +121,10 @@ class _Copies:
 def replaced_at(lake: Lake, table: str) -> dict[str, datetime]:
     """When each file of a table that a takedown replaced was."""
     found: dict[str, datetime] = {}
-    columns = ["old_path", "rewritten_at"]
-    here = pc.field("table_name") == table
-    for batch in lake.table("rewrites").to_pyarrow_dataset().to_batches(columns=columns, filter=here):
-        for row in batch.to_pylist():
+    columns = ["table_name", "old_path", "rewritten_at"]
+    for batch in lake.table("rewrites").to_pyarrow_dataset().to_batches(columns=columns):
+        here = batch.filter(pc.equal(batch["table_name"], table))  # a dataset's own filter needs statistics
+        for row in here.to_pylist():
             found[row["old_path"]] = min(row["rewritten_at"], found.get(row["old_path"], row["rewritten_at"]))
     return found
 

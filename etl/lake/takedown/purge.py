@@ -95,6 +95,11 @@ def purge(lake: Lake, *, everything: bool = False, tell: Callable[[str], None] |
     return work.settle()
 
 
+def blocking_orders(lake: Lake, takedown: Takedown) -> list[str]:
+    """Open orders that may still bring rows of a takedown: those that were opened before it."""
+    return _opened_before(_open_orders(lake), takedown.requested_at + SKEW)
+
+
 class _Pass:
     def __init__(self, scan: Scan, takedowns: Sequence[Takedown], opened: Mapping[str, float]) -> None:
         self._lake, self._scan, self._opened = scan.lake, scan, opened
@@ -182,26 +187,27 @@ class _Pass:
         for key, one in self._progress.items():
             self._notes[key].did({"rows": one.rows, "bytes": one.bytes})
             since = one.takedown.requested_at
-            one.orders = self._opened_before(since + SKEW)
+            one.orders = _opened_before(self._opened, since + SKEW)
             if one.in_flight or one.orders:
                 continue
             if one.state not in (REWRITTEN, PURGED):
                 note(self._lake, key, REWRITTEN, self._notes[key].done())
                 one.state = REWRITTEN
             # An order made from an older look at the lake may have been opened later; its rows carry no content.
-            late = self._opened_before(since + self._patience)
+            late = _opened_before(self._opened, since + self._patience)
             if one.until is None and not late and since + self._patience <= self._now:
                 note(self._lake, key, PURGED, self._notes[key].done())
                 one.state = PURGED
                 self._notes[key].close()
         return list(self._progress.values())
 
-    def _opened_before(self, moment: datetime) -> list[str]:
-        return sorted(key for key, at in self._opened.items() if at < moment.timestamp())
-
 
 def _silent(step: str) -> None:
     """Nobody is told."""
+
+
+def _opened_before(opened: Mapping[str, float], moment: datetime) -> list[str]:
+    return sorted(key for key, at in opened.items() if at < moment.timestamp())
 
 
 def _open_orders(lake: Lake) -> dict[str, float]:
