@@ -130,7 +130,11 @@ def commit_order(lake: Lake, order: Order, last: str) -> list[SliceRecord]:
         for part in record.parts:
             by_table.setdefault(part.table, []).append(part)
     for table in sorted(by_table, key=lambda name: (name == last, name)):
-        lake.commit(table, order.key, [add_action(lake.store, part) for part in by_table[table]])
+        # Of a table that has its transaction, files may be gone: compaction or a takedown replaced them, sweep removed
+        # those of a fenced order. Then only the answer is wanted.
+        settled = lake.table(table).transaction_version(order.key) is not None
+        parts = [] if settled else by_table[table]
+        lake.commit(table, order.key, [add_action(lake.store, part) for part in parts])
     return records
 
 

@@ -15,9 +15,12 @@ from rows import rows
 
 from etl.errors import DataError
 from etl.lake import Lake, Snapshot
+from etl.lake.commit import FencedError
 from etl.lake.ids import digest
+from etl.lake.maintenance import compact, data_files
 from etl.lake.orders import Order, SliceRecord, commit_order, finish_slice, open_order, read_order, read_slice
 from etl.lake.parts import add_action, table_key
+from etl.lake.units import fence_unit
 from etl.settings import Settings
 from etl.storage import StorageError
 
@@ -125,6 +128,59 @@ def test_a_twin_does_all_of_it_meanwhile(
     assert shown(lake) == IMAGES
     assert sum(record.counts["ok"] for record in records) == len(IMAGES)
     assert unnamed_parts(lake) == set(), "of two twins' parts of one slice only the named ones stay"
+
+
+@pytest.mark.parametrize(("step", "visible"), STEPS.items(), ids=STEPS)
+def test_killed_the_tables_compacted_and_vacuumed_and_started_again(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str, visible: int
+) -> None:
+    """Whatever part was in a table when the process died is replaced, and its file is gone when it starts again."""
+
+    def kill() -> None:
+        raise Killed
+
+    at_step(lake, step, kill, monkeypatch)
+    with pytest.raises(Killed):
+        work(lake)
+    compact_and_forget(Lake.open(lake.uri, settings))
+    assert len(shown(lake)) == visible
+    work(Lake.open(lake.uri, settings))
+    assert shown(lake) == IMAGES
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_tables_are_compacted_meanwhile(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    at_step(lake, step, lambda: compact_and_forget(Lake.open(lake.uri, settings)), monkeypatch)
+    work(lake)
+    assert shown(lake) == IMAGES
+
+
+def compact_and_forget(lake: Lake) -> None:
+    """Compact both tables and delete the replaced files at once, as vacuum does when their time is over."""
+    for name in ("tags", "outcomes"):
+        before = {one.path for one in data_files(lake.table(name))}
+        compact(lake, name)
+        for path in before - {one.path for one in data_files(lake.table(name))}:
+            lake.store.delete(f"{table_key(name)}/{path}")
+
+
+@pytest.mark.parametrize(("step", "visible"), STEPS.items(), ids=STEPS)
+def test_fenced_meanwhile_nothing_of_it_ever_shows_unless_it_was_all_there(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: str, visible: int
+) -> None:
+    fenced: list[bool] = []
+    at_step(lake, step, lambda: fenced.append(fence_unit(Lake.open(lake.uri, settings), KEY, "outcomes")), monkeypatch)
+    if visible:
+        work(lake)
+    else:
+        with pytest.raises(FencedError, match="the next plan takes its images again"):
+            work(lake)
+        with pytest.raises(FencedError):
+            work(Lake.open(lake.uri, settings))
+    assert fenced == [not visible]
+    assert len(shown(lake)) == visible
 
 
 def unnamed_parts(lake: Lake) -> set[str]:
