@@ -124,19 +124,25 @@ def outcomes_of_references(lake: Lake, references: Sequence[Reference]) -> list[
 
 
 def outcomes_of_request(lake: Lake, key: str) -> list[Counted]:
-    """How the images ended in each stage of a request: the outcomes it wrote, also those a later one replaced."""
+    """How the images ended in each stage of a request: the outcomes it wrote, also those a later one replaced.
+
+    Those of an order that another request had left open, and this one finished, are counted in both.
+    """
     from etl.lake import Snapshot
+    from etl.stages.opening import adopted_units
     from etl.stages.planning import read_request
 
     request = read_request(lake, key)
     query = """
         select s.source, o.shard_id, o.stage, o.status, o.reason, count(distinct o.image_id)
         from raw.outcomes o join (select distinct shard_id, source from raw.shards) s using (shard_id)
-        where o.requested_at = ?::timestamptz and o.shard_id in (select unnest(?::varchar[]))
+        where (o.requested_at = ?::timestamptz and o.shard_id in (select unnest(?::varchar[])))
+            or o.unit in (select unnest(?::varchar[]))
         group by all order by all"""
     shards = [shard for group in request.groups for shard in group.shards]
+    adopted = adopted_units(lake, key)
     with Snapshot.take(lake).connect() as connection:
-        return [Counted(*row) for row in connection.execute(query, [request.requested_at, shards]).fetchall()]
+        return [Counted(*row) for row in connection.execute(query, [request.requested_at, shards, adopted]).fetchall()]
 
 
 def _most_first(row: Counted) -> tuple[int, str]:

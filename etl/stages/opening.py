@@ -48,8 +48,8 @@ def open_stage_order(
         "shards": list(shards),
         "upstream": {a.entry.stage: a.annotator_id for a in chain[:-1]},
     }
-    key = order_key_of(annotator, request, shards, part)
-    return claim(lake, key, header, lambda: _find(lake, shards, chain, force=request.force))
+    keys = [order_key_of(annotator, request, shards, number) for number in range(part + 1)]
+    return claim(lake, keys[-1], header, lambda: _find(lake, shards, chain, keys[:-1], force=request.force))
 
 
 def order_key_of(annotator: Annotator, request: Request, shards: Sequence[str], part: int = 0) -> str:
@@ -59,12 +59,20 @@ def order_key_of(annotator: Annotator, request: Request, shards: Sequence[str], 
     return digest(annotator.entry.stage, annotator.annotator_id, request.name, member, *more)
 
 
-def _find(lake: Lake, shards: Sequence[str], chain: Sequence[Annotator], *, force: bool) -> Found:
+def _find(
+    lake: Lake, shards: Sequence[str], chain: Sequence[Annotator], earlier: Sequence[str], *, force: bool
+) -> Found:
+    """What the next order may list; of ``earlier`` ones of the same request it tries nothing again."""
     annotator = chain[-1].annotator_id
     snapshot = Snapshot.take(lake)
     blockers: set[str] = set()
     with snapshot.connect() as connection:
         find_stale(connection, shards, chain, force=force)
+        connection.execute(
+            "delete from stale where image_id in "
+            "(select image_id from raw.outcomes where unit in (select unnest(?::varchar[])))",
+            [list(earlier)],
+        )
         copies = connection.execute(
             "select distinct shard_id from raw.images where image_id in (select image_id from stale)"
         ).fetchall()
