@@ -110,9 +110,15 @@ def sweep_url_lists(broom: Broom) -> None:
 
 def _take_lists(broom: Broom, lists: Sequence[ObjectInfo]) -> None:
     store = broom.lake.store
-    contents = {} if broom.dry_run else {one.key: store.read(one.key) for one in lists}
+    contents: dict[str, bytes] = {}
     for one in lists:
+        try:
+            contents[one.key] = b"" if broom.dry_run else store.read(one.key)
+        except NotFoundError:  # another sweep was faster
+            continue
         broom.take("url lists", one.key, one.size)
+    if broom.dry_run:
+        return
     for key in set(contents) & _named_lists(broom.lake):
         store.put_if_absent(key, contents[key])
 

@@ -23,7 +23,7 @@ from etl.lake.lake import Lake
 from etl.lake.maintenance.files import DataFile, in_order
 from etl.lake.maintenance.stream import write_stream
 from etl.lake.parts import Part, add_action
-from etl.storage import StorageError
+from etl.storage import NotFoundError, StorageError
 
 APP = "maintain"
 TRIES = 50
@@ -73,17 +73,24 @@ def rewrite(
     Raises:
         RewriteConflictError: Other rewrites were faster at ``TRIES`` changes in a row.
         DataError: A change that was to keep all rows would not; it was not made.
+        NotFoundError: A file of the present version is gone.
     """
     changes = conflicts = 0
     last: Exception | None = None
     while conflicts < TRIES:
         table = lake.table(name)
-        change = step(table)
-        if change is None:
-            return changes
-        parts, error = _swap(lake, name, table, change)
-        if parts is None:
-            conflicts, last = conflicts + 1, error
+        change, parts = None, None
+        try:
+            change = step(table)
+            if change is None:
+                return changes
+            parts, last = _swap(lake, name, table, change)
+        except NotFoundError as error:  # a takedown has replaced a file since, and deleted it
+            if lake.table(name).version() == table.version():
+                raise
+            last = error
+        if change is None or parts is None:
+            conflicts += 1
             time.sleep(random.uniform(0, 0.1 * conflicts))  # noqa: S311 - jitter, not a secret
             continue
         changes, conflicts = changes + 1, 0

@@ -9,6 +9,7 @@ from lake_ageing import expected, fill, values
 from etl.errors import DataError
 from etl.lake import Lake, maintenance
 from etl.lake.maintenance.rewrite import _swap
+from etl.storage import NotFoundError
 
 
 def drop_first_file(lake: Lake, done: list[list[object]]) -> None:
@@ -92,3 +93,28 @@ def test_a_stream_without_rows_makes_no_file(lake: Lake) -> None:
 
     assert maintenance.rewrite(lake, "takedowns", step) == 1
     assert maintenance.data_files(lake.table("takedowns")) == []
+
+
+def test_a_file_that_a_takedown_replaced_and_deleted_meanwhile_is_looked_for_no_more(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(lake, 0, 3)
+    rounds = iter([True])
+
+    def step(table: DeltaTable) -> maintenance.Change | None:
+        files = maintenance.data_files(table)
+        if next(rounds, False):
+            maintenance.compact(lake, "takedowns")
+            for one in files:
+                lake.store.delete(f"tables/takedowns/{one.path}")
+            maintenance.read_file(lake, "takedowns", files[0])
+        return None
+
+    assert maintenance.rewrite(lake, "takedowns", step) == 0
+
+
+def test_a_file_of_the_present_version_that_is_gone_is_an_error(lake: Lake) -> None:
+    fill(lake, 0, 2)
+    lake.store.delete(f"tables/takedowns/{maintenance.data_files(lake.table('takedowns'))[0].path}")
+    with pytest.raises(NotFoundError):
+        maintenance.compact(lake, "takedowns")
