@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -44,10 +45,18 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(scratch=tmp_path / "scratch", commit_deadline=5.0, slice_size=10)
 
 
+@pytest.fixture(scope="session")
+def _empty_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("empty") / "lake"
+    Lake.create(str(place), Settings())
+    return place
+
+
 @pytest.fixture
-def lake(tmp_path: Path, settings: Settings) -> Lake:
-    """An empty lake in ``tmp_path / "lake"``."""
-    return Lake.create(str(tmp_path / "lake"), settings)
+def lake(tmp_path: Path, settings: Settings, _empty_lake: Path) -> Lake:
+    """An empty lake in ``tmp_path / "lake"``; a copy, which takes a tenth of the time that creating one does."""
+    shutil.copytree(_empty_lake, tmp_path / "lake")
+    return Lake.open(str(tmp_path / "lake"), settings)
 
 
 @pytest.fixture(scope="session")

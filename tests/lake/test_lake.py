@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rows import image, row, rows
 
-from etl.errors import ConfigurationError
+from etl.errors import ConfigurationError, DataError
 from etl.lake import Lake, Snapshot
 from etl.lake.migrations import MARKER, bring_up
 from etl.lake.orders import commit_order, finish_slice, open_order
+from etl.lake.parts import data_paths, table_key
 from etl.lake.schemas import SCHEMA_VERSION, TABLES, Table
 from etl.settings import Settings
 from etl.storage import Store
@@ -106,7 +108,12 @@ def test_a_lake_on_s3_takes_an_order_and_shows_it(s3_uri: str, settings: Setting
     for _ in range(2):  # a retry after the commit adds nothing
         commit_order(Lake.open(s3_uri, settings), order, "outcomes")
     query = "select image_id from all_tags order by image_id"
-    assert Snapshot.take(lake).sql(query)["image_id"].to_pylist() == images
+    assert lake.sql(query)["image_id"].to_pylist() == images
+    assert lake.sql(query, at=datetime.now(UTC))["image_id"].to_pylist() == images
+    for name in data_paths(lake.table("tags")):
+        lake.store.delete(f"{table_key('tags')}/{name}")
+    with pytest.raises(DataError, match="of table 'tags' at version 1 is gone"):
+        lake.sql(query)
 
 
 @pytest.mark.parametrize("name", ["with space", "it's", "größe", 'a"b', "key=value"])
