@@ -34,7 +34,6 @@ from etl.lake.migrations import MARKER
 from etl.lake.parts import data_paths, table_key
 from etl.lake.pins import pinned_versions
 from etl.lake.remaps import read_remaps
-from etl.lake.schemas import TABLES
 from etl.settings import Settings
 from etl.storage import ObjectInfo, Store, open_store
 
@@ -43,10 +42,12 @@ ROOMS = ("urls/", "models/", "manifests/")  # whose objects never change under t
 RESTORING = "restoring.json"
 _LOG = "/_delta_log/"
 # A table is pinned before those it refers to; it is written after them. What a takedown says of itself is pinned first:
-# it may be done again, but must not be said done where it is not.
-_FIRST = ("takedown_events", "manifests", "outcomes", "downloads", "orders", "current")
-_LAST = ("rewrites", "takedowns")
-PIN_ORDER = (*_FIRST, *(name for name in TABLES if name not in (*_FIRST, *_LAST)), *_LAST)
+# it may be done again, but must not be said done where it is not. Its tombstones are pinned last.
+PIN_ORDER = (
+    *("takedown_events", "manifests", "outcomes", "downloads", "orders", "current", "runs"),
+    *("captions", "instances", "tags", "embeddings", "sightings", "images"),
+    *("shards", "sources", "annotators", "rewrites", "takedowns"),
+)
 Tell = Callable[[int, int], None]
 
 
@@ -170,7 +171,7 @@ class _Copy:
         upwards = self.target.stat(MARKER) is not None
         for name in names:
             copy_log(self._copier, name, versions[name], pins.get(name, []), upwards=upwards)
-            checkpoint_copy(self._copy, name, versions[name])
+            checkpoint_copy(self._copy, name)
 
     def _verify(self, versions: Mapping[str, int]) -> None:
         """Every file that the copy's own logs name is there, with its size."""

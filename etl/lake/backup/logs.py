@@ -14,6 +14,7 @@ from etl.lake.maintenance import checkpoint
 from etl.storage import Store
 
 _CHUNK = 256
+TAIL = 10  # as the tables' own checkpoint interval
 
 
 def refuse_damage(lake: Lake, names: Sequence[str]) -> None:
@@ -88,8 +89,8 @@ def _copy_entry(copier: Copier, key: str) -> int:
     return len(data)
 
 
-def checkpoint_copy(copy: Lake, name: str, version: int) -> None:
-    """Sum up the log of a copy at its last version, so that it opens fast; ``_last_checkpoint`` names that one."""
+def checkpoint_copy(copy: Lake, name: str) -> None:
+    """Sum up a copy's log when readers would replay many entries; ``_last_checkpoint`` then names its last version."""
     log = list_log(copy.store, name)
-    if not log.hint or version not in log.checkpoints:
+    if len(log.tail()) > TAIL or (log.checkpoints and not log.hint):
         checkpoint(copy, name)

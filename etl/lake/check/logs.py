@@ -163,4 +163,3 @@ def named_checkpoint(store: Store, table: str) -> int | None:
         return int(json.loads(store.read(log_folder(table) + LAST_CHECKPOINT))["version"])
     except (NotFoundError, ValueError, TypeError, KeyError):
         return None  # readers ignore one that they cannot read
-
