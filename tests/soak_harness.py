@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
+import os
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+from soak_cleanup import clean_up
 from soak_pods import Job, live
 from soak_verdict import count_rows, wrong_in_the_end, wrong_to_a_reader
 from soak_world import World
@@ -21,6 +25,14 @@ from etl.lake.commit import COMMITTED, FENCED
 
 _FORK_SERVER = multiprocessing.get_context("forkserver")
 _FORK_SERVER.set_forkserver_preload(["soak_pods"])
+
+
+def age_on_disk(lake: Lake, key: str) -> None:
+    """Make an order, and the slices it has finished, look as if nobody had come back to it for weeks."""
+    long_ago = time.time() - 30 * 24 * 3600
+    for found in [f"units/{key}.json", *(one.key for one in lake.store.list(f"units/{key}/"))]:
+        with contextlib.suppress(FileNotFoundError):  # it was not opened yet, or is swept already
+            os.utime(Path(lake.uri) / found, (long_ago, long_ago))
 
 
 class SoakError(AssertionError):
@@ -56,6 +68,7 @@ class Soak:
         window: Open orders that are worked on at once.
         environment: Variables of the processes.
         faults: Whether the store is made to fail.
+        age: Makes the files of an order look abandoned, where the store is no disk.
     """
 
     def __init__(
@@ -69,9 +82,11 @@ class Soak:
         window: int = 8,
         environment: Mapping[str, str] | None = None,
         faults: bool = False,
+        age: Callable[[Lake, str], None] | None = None,
     ) -> None:
         self.lake, self.folder, self.world = lake, folder, world
         self.random, self.report, self.low = random.Random(seed), Report(), 0
+        self.roles, self.aged, self._age = set(roles), set[int](), age or age_on_disk
         self._lives: Counter[str] = Counter()
         settings = lake.settings.model_dump(include={"slice_size", "commit_deadline", "purge_hours", "sweep_days"})
         self._job = Job(
@@ -111,7 +126,7 @@ class Soak:
             for process in self.processes.values():
                 process.kill()
                 process.join()
-        self.report.events = self._events()
+        self.report.events = Counter(one["event"] for one in self._told())
         self._judge()
         self.report.seconds = time.monotonic() - start
         if self.report.wrong:
@@ -140,6 +155,10 @@ class Soak:
         closed = self.lake.table("outcomes")
         while closed.transaction_version(self.world.key(self.low)) is not None:
             self.low += 1
+        if "sweep" in self.roles:
+            number = self.random.randrange(self.low, self.low + self._job.window)
+            self.aged.add(number)
+            self._age(self.lake, self.world.key(number))
 
     def _kill(self, seat: str) -> None:
         process = self.processes[seat]
@@ -171,20 +190,29 @@ class Soak:
         if dead:
             raise SoakError(f"{dead} ended without a word")
 
-    def _events(self) -> Counter[str]:
+    def _told(self, event: str | None = None) -> Iterator[Mapping[str, Any]]:
+        """What the processes said; the last line of one that was killed may be cut."""
         lines = (line for file in (self.folder / "events").iterdir() for line in file.read_text().splitlines())
-        return Counter(json.loads(line)["event"] for line in lines if line.endswith("}"))
+        told = (json.loads(line) for line in lines if line.endswith("}"))
+        return (one for one in told if event in (None, one["event"]))
 
     def _judge(self) -> None:
         closed = self.lake.table("outcomes")
         states: dict[int | None, list[int]] = {}
-        for number in self._opened():  # one that was opened as the limit was set may lie beyond it
+        for number in sorted({*self._opened(), *self.aged}):
             states.setdefault(closed.transaction_version(self.world.key(number)), []).append(number)
         committed, fenced = states.pop(COMMITTED, []), states.pop(FENCED, [])
-        self.report.orders = Counter(committed=len(committed), fenced=len(fenced))
         wrong = [f"orders {numbers[:5]} are in state {state}" for state, numbers in states.items()]
+        if alive := sorted(set(fenced) - self.aged):
+            wrong.append(f"orders {alive[:5]} were declared dead, although they were worked on")
+        self.report.orders = Counter(committed=len(committed), fenced=len(fenced))
+        if "take_down" in self.roles:
+            wrong += clean_up(self.lake, self.world, {event["image_id"] for event in self._told("asked")})
+        self._compare(wrong, committed, fenced)
+        self.report.wrong = wrong
+
+    def _compare(self, wrong: list[str], committed: Sequence[int], fenced: Sequence[int]) -> None:
         with Snapshot.take(self.lake).connect() as connection:
             wrong += wrong_to_a_reader(connection, self.world)
             wrong += wrong_in_the_end(connection, self.world, committed, fenced)
             self.report.rows = count_rows(connection)
-        self.report.wrong = wrong

@@ -7,6 +7,7 @@ before a fork, and importing it takes a second.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from soak_verdict import wrong_to_a_reader
 from soak_world import TABLES, World
 
 from etl.errors import RetryableError
-from etl.lake import Lake, Snapshot, maintenance
+from etl.lake import Lake, Snapshot, maintenance, takedown
 from etl.lake.commit import FencedError
 from etl.lake.orders import commit_order, finish_slice, read_slice
 from etl.settings import Settings
@@ -157,7 +158,61 @@ def compact(pod: Pod) -> None:
         time.sleep(pod.random.uniform(0, 0.5))
 
 
-ROLES: dict[str, Callable[[Pod], None]] = {"write": write, "read": read, "compact": compact}
+def forget_history() -> None:
+    """Let vacuum, in this process, delete what was replaced a moment ago, not weeks ago."""
+    module = importlib.import_module("etl.lake.maintenance.vacuum")  # the package has a function of that name
+    listed = module._tombstoned
+    module._tombstoned = lambda lake, name, table, hours: listed(lake, name, table, 0)
+
+
+def vacuum(pod: Pod) -> None:
+    """Deletes every file that a rewrite has replaced, while writers write: it may never take a part of theirs."""
+    forget_history()
+    while pod.limit is None:
+        name = pod.random.choice(TABLES)
+        with pod.files(alone=True):
+            pod.tell("vacuumed", files=len(maintenance.vacuum(pod.lake, name).paths))
+        time.sleep(pod.random.uniform(0, 2))
+
+
+def sweep(pod: Pod) -> None:
+    """Fences and removes dead orders: those whose files the harness made old."""
+    while pod.limit is None:
+        with pod.files():
+            taken = maintenance.sweep(pod.lake).taken
+        pod.tell("swept", **{kind: one.count for kind, one in taken.items()})
+        time.sleep(pod.random.uniform(0, 1))
+
+
+def take_down(pod: Pod) -> None:
+    """Takedowns, in all three ways to ask for one, and passes of their purge; now and then one that ends them."""
+    doomed = [picture for pictures in pod.world.content for picture in pictures if picture.doomed]
+    hasty = Lake(pod.lake.store, pod.lake.settings.model_copy(update={"purge_hours": 0.0}))
+    while pod.limit is None:
+        picture = pod.random.choice(doomed)
+        kind, value = pod.random.choice(
+            [("image_id", picture.image_id), ("url", picture.url), ("sha256", picture.sha256)]
+        )
+        with pod.files():
+            pod.tell("asked", image_id=picture.image_id)  # before the tombstone: whoever is killed after it has asked
+            takedown.add(pod.lake, takedown.Request.of([takedown.target(kind, value)], f"{kind} is not wanted"))
+            takedown.purge(pod.lake)
+            pod.tell("cut")
+        if pod.random.random() < 0.3:
+            with pod.files(alone=True):
+                done = takedown.purge(hasty)
+            pod.tell("purged", purged=sum(one.state == takedown.PURGED for one in done))
+        time.sleep(pod.random.uniform(0, 3))
+
+
+ROLES: dict[str, Callable[[Pod], None]] = {
+    "write": write,
+    "read": read,
+    "compact": compact,
+    "vacuum": vacuum,
+    "sweep": sweep,
+    "take_down": take_down,
+}
 
 
 def live(job: Job) -> None:

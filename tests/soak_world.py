@@ -5,15 +5,17 @@ All of it follows from a seed, so every process knows it, and so does whoever ch
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pycocotools import mask as coco
 from rows import START, at, rows
 
 from etl.ingest.shards import write_urls
@@ -22,6 +24,7 @@ from etl.lake.ids import digest, digest_bytes, url_digest
 from etl.lake.orders import Order, open_order
 
 SOURCE, STAGE, SIDE = "soak", "ground", 32  # SIDE: pixels of every picture, which no one decodes
+_MASK = coco.encode(np.asfortranarray(np.eye(SIDE, dtype=np.uint8)))["counts"].decode()
 TABLES = ("tags", "instances", "captions", "outcomes")  # what an order commits, last one last
 EPOCH_DAYS = 1000  # requests are made later than all shards were planned
 
@@ -39,6 +42,15 @@ class Picture:
     @property
     def things(self) -> list[str]:
         return [digest("thing", self.image_id, n) for n in range(int(self.image_id[:2], 16) % 4)]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def doomed(self) -> bool:
+        """Whether somebody may ask for its takedown; most stay, so that there is work."""
+        return int(self.image_id[2:4], 16) < 64
 
     @property
     def keys(self) -> Iterator[tuple[str, str]]:
@@ -117,7 +129,7 @@ class World:
             made["outcomes"].append(
                 common
                 | {"stage": STAGE, "requested_at": at(24 * EPOCH_DAYS + number), "input_digest": picture.image_id}
-                | {"status": "failed" if failed else "ok", "reason": "taken_down" if failed else None}
+                | dict(zip(("status", "reason"), _status(picture, failed), strict=True))
                 | {"value_digest": token, "seconds": float(random.random())}
             )
             if failed:
@@ -126,7 +138,12 @@ class World:
             made["captions"].append(common | {"caption": token, "score": -float(random.random())})
             for thing in picture.things:
                 fitting = {"x2": SIDE - 1.0, "y2": SIDE - 1.0, "mask_height": SIDE, "mask_width": SIDE}
-                box = fitting | {"x1": float(random.random()), "mask_counts": "PP1", "area": float(SIDE)}
+                box = fitting | {
+                    "x1": float(random.random()),
+                    "mask_counts": _MASK,
+                    "mask_area": SIDE,
+                    "area": float(SIDE),
+                }
                 made["instances"].append(common | box | {"instance_id": thing, "label": token})
                 made["captions"].append(common | {"instance_id": thing, "caption": token})
         return {name: rows(name, *given) for name, given in made.items()}
@@ -144,24 +161,40 @@ class World:
 
     def _ingest(self, lake: Lake, shard: int, pictures: Sequence[Picture]) -> None:
         shard_id, unit = self.shard_id(shard), digest("ingest", self.shard_id(shard), 1)
-        tar, urls = f"raw/{SOURCE}/{shard_id}.tar", f"urls/{SOURCE}/{shard_id}.parquet"
-        offsets = _write_tar(lake, tar, pictures)
+        tar, urls = self.tar_key(shard), f"urls/{SOURCE}/{shard_id}.parquet"
+        content, offsets = _tar(pictures)
+        lake.store.put(tar, content)
         write_urls(lake, urls, pa.table({"url": [p.url for p in pictures], "caption": [None] * len(pictures)}))
         row = {"shard_id": shard_id, "source": SOURCE, "attempt": 1, "urls": urls, "n_urls": len(pictures)}
         lake.append("shards", [row | {"download": "{}", "planned_at": at(shard), "request": "soak"}], digest(unit))
-        own = [{"image_id": p.image_id, "shard_id": shard_id, "unit": unit} for p in pictures]
+        own: list[dict[str, Any]] = [{"image_id": p.image_id, "shard_id": shard_id, "unit": unit} for p in pictures]
         sizes = {"width": SIDE, "height": SIDE, "orientation": 1, "format": "jpeg", "phash": "0" * 16}
         stored = {"attempt": 1, "tar": tar, "ingested_at": at(shard), **sizes}
-        found = {"source": SOURCE, "caption": None, "source_sha256": ""}
+        found = {"source": SOURCE, "caption": None}
         tried = {"attempt": 1, "status": "ok", "tried_at": at(shard)}
         both = list(zip(own, pictures, strict=True))
         made: Mapping[str, list[dict[str, Any]]] = {
             "images": [o | stored | {"offset": offsets[p.image_id], "length": len(p.data)} for o, p in both],
-            "sightings": [o | found | {"url": p.url, "source_sha256": p.image_id} for o, p in both],
+            "sightings": [o | found | {"url": p.url, "source_sha256": p.sha256} for o, p in both],
             "downloads": [o | tried | {"url": p.url, "url_sha256": url_digest(p.url)} for o, p in both],
         }
         for name, given in made.items():
             lake.append(name, rows(name, *given).to_pylist(), unit)
+
+    def tar_key(self, shard: int) -> str:
+        return f"raw/{SOURCE}/{self.shard_id(shard)}.tar"
+
+    def wrong_bytes(self, lake: Lake, gone: Collection[str]) -> list[str]:
+        """Pictures whose bytes are not what they should be: zeros for those that are gone, else their own."""
+        wrong = []
+        for shard, pictures in enumerate(self.content):
+            stored, offsets = lake.store.read(self.tar_key(shard)), _tar(pictures)[1]
+            for p in pictures:
+                start = offsets[p.image_id]
+                wanted = bytes(len(p.data)) if p.image_id in gone else p.data
+                if stored[start : start + len(p.data)] != wanted:
+                    wrong.append(f"{p.image_id} at {self.tar_key(shard)}:{start}, gone: {p.image_id in gone}")
+        return wrong
 
     def expected(self) -> pa.Table:
         """Every row that an order leaves of every picture: shard, picture, slice, table and key."""
@@ -174,7 +207,14 @@ class World:
         return pa.Table.from_pylist(found)
 
 
-def _write_tar(lake: Lake, key: str, pictures: Sequence[Picture]) -> dict[str, int]:
+def _status(picture: Picture, failed: bool) -> tuple[str, str | None]:
+    if failed:
+        return "failed", "taken_down"
+    return ("ok", None) if picture.things else ("empty", "no_boxes")
+
+
+def _tar(pictures: Sequence[Picture]) -> tuple[bytes, dict[str, int]]:
+    """A tar of pictures, and where in it the bytes of each begin."""
     buffer, offsets = io.BytesIO(), {}
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for number, picture in enumerate(pictures):
@@ -182,5 +222,4 @@ def _write_tar(lake: Lake, key: str, pictures: Sequence[Picture]) -> dict[str, i
             info.size = len(picture.data)
             offsets[picture.image_id] = tar.offset + 512
             tar.addfile(info, io.BytesIO(picture.data))
-    lake.store.put(key, buffer.getvalue())
-    return offsets
+    return buffer.getvalue(), offsets

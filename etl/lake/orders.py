@@ -12,9 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from etl.errors import DataError
+from etl.errors import DataError, GroundlakeError
+from etl.lake.commit import FENCED, FencedError
 from etl.lake.lake import Lake
 from etl.lake.parts import Part, add_action, table_key, write_part
+from etl.storage import NotFoundError
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,10 @@ def open_order(
 
 def read_slice(lake: Lake, key: str, number: int) -> SliceRecord | None:
     """The record of a finished slice, or None."""
-    place = _slice_key(key, number)
-    if lake.store.stat(place) is None:
+    try:
+        content = lake.store.read_json(_slice_key(key, number))
+    except NotFoundError:
         return None
-    content = lake.store.read_json(place)
     return SliceRecord(tuple(Part.from_json(part) for part in content["parts"]), content["counts"])
 
 
@@ -98,13 +100,14 @@ def finish_slice(
 
     Raises:
         ConstraintError: A row breaks a rule of its table.
+        FencedError: The order was declared dead and swept meanwhile.
     """
     parts = [write_part(lake.store, name, rows, key, f"{number:05d}") for name, rows in tables.items() if rows.num_rows]
     content = {"parts": [part.to_json() for part in parts], "counts": dict(counts)}
     lake.store.put_if_absent(_slice_key(key, number), json.dumps(content).encode())
     record = read_slice(lake, key, number)
     if record is None:
-        raise DataError(f"slice {number} of order {key} vanished from {lake.uri}")
+        raise _missing(lake, key, f"slice {number} of order {key} vanished from {lake.uri}")
     for part in parts:  # a twin won the slice: ours were never named
         if part not in record.parts:
             lake.store.delete(f"{table_key(part.table)}/{part.path}")
@@ -118,12 +121,13 @@ def commit_order(lake: Lake, order: Order, last: str) -> list[SliceRecord]:
 
     Raises:
         DataError: A slice is not finished.
+        FencedError: The order was declared dead; sweep may have removed its slices.
     """
     records = []
     for number, _ in order.slices():
         record = read_slice(lake, order.key, number)
         if record is None:
-            raise DataError(f"slice {number} of order {order.key} is not finished", remedy="run the stage again")
+            raise _missing(lake, order.key, f"slice {number} of order {order.key} is not finished")
         records.append(record)
     by_table: dict[str, list[Part]] = {}
     for record in records:
@@ -136,6 +140,13 @@ def commit_order(lake: Lake, order: Order, last: str) -> list[SliceRecord]:
         parts = [] if settled else by_table[table]
         lake.commit(table, order.key, [add_action(lake.store, part) for part in parts])
     return records
+
+
+def _missing(lake: Lake, key: str, what: str) -> GroundlakeError:
+    """Why a record is not there: sweep takes those of an order that it has fenced before, else something is wrong."""
+    if any(lake.table(name).transaction_version(key) == FENCED for name in ("outcomes", "downloads")):
+        return FencedError(f"unit {key} was fenced", remedy="nothing: the next plan takes its images again")
+    return DataError(what, remedy="run the stage again")
 
 
 def _slice_key(key: str, number: int) -> str:

@@ -25,7 +25,7 @@ def make(tmp_path: Path, world: World, uri: str | None = None) -> Lake:
 
 
 def on_disk(tmp_path: Path, world: World, rounds: int, writers: int, **options: float) -> Report:
-    roles = {"write": writers, "read": 1, "compact": 1}
+    roles = {"write": writers, "read": 1, "compact": 1, "vacuum": 1, "sweep": 1, "take_down": 1}
     soak = Soak(make(tmp_path, world), tmp_path / "pods", world, roles=roles, window=max(3, writers // 2))
     return soak.run(rounds, **options)
 
@@ -51,7 +51,7 @@ def on_s3(
 
 
 def test_killed_writers_leave_the_rows_of_a_run_without_faults(tmp_path: Path) -> None:
-    report = on_disk(tmp_path, World(shards=3, pictures=6, slice_size=3), rounds=3, writers=4)
+    report = on_disk(tmp_path, World(shards=3, pictures=6, slice_size=3), rounds=2, writers=3)
     assert report.kills["write"]
     assert report.orders["committed"]
 
