@@ -11,12 +11,18 @@ from etl.lake.commit import FencedError
 from etl.lake.orders import commit_order, finish_slice, open_order, order_key, read_slice
 from etl.lake.units import fence_unit
 
-KEY = "0123456789abcdef0123456789abcdef"
+KEY, IMAGE = "0123456789abcdef0123456789abcdef", "a" * 32
 
 
 def begin(lake: Lake) -> object:
-    order = open_order(lake, KEY, {"stage": "tag"}, lambda: [{"image_id": "a"}])
-    finish_slice(lake, KEY, 0, {"outcomes": rows("outcomes", {"image_id": "a", "unit": KEY})}, {"ok": 1})
+    order = open_order(lake, KEY, {"stage": "tag"}, lambda: [{"image_id": IMAGE}])
+    finish_slice(
+        lake,
+        KEY,
+        0,
+        {"outcomes": rows("outcomes", {"image_id": IMAGE, "shard_id": IMAGE, "annotator_id": IMAGE, "unit": KEY})},
+        {"ok": 1},
+    )
     return order
 
 
