@@ -259,8 +259,10 @@ def _find_unsettled(
             from raw.downloads d join raw.shards s using (shard_id, attempt) where s.source = ?
             qualify row_number() over (
                 partition by d.url_sha256 order by (d.status = 'failed'), d.attempt desc, s.planned_at desc) = 1)
-        select l.url, l.caption, coalesce(last.attempt, 0) + 1 as attempt
+        select l.url, case when t.value is null then l.caption end as caption, coalesce(last.attempt, 0) + 1 as attempt
         from listed l left join last on last.url_sha256 = left(sha256(l.url), 32)
+        left join (select distinct value from takedowns where kind = 'url_sha256') t
+            on t.value = left(sha256(l.url), 32)
         where l.url not in (select url from waiting)
             and (last.url_sha256 is null or last.error_class in (select unnest(?::varchar[])))""",
         [source.name, passing],

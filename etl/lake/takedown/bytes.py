@@ -14,13 +14,14 @@ import pyarrow as pa
 from etl.errors import RetryableError
 from etl.lake.ids import LENGTH, url_digest
 from etl.lake.lake import Lake
+from etl.lake.maintenance.stream import SCRATCH_PREFIX
 from etl.lake.takedown.resolve import Copy, Found
 from etl.lake.takedown.scan import Scan
 from etl.storage import NotFoundError
 
 # Tars that hold a picture no row leads to: it came from a url to take down but was refused, or its writer was killed.
 _UNTOLD = """
-    select distinct s.source, s.shard_id, s.attempt from raw.shards s
+    select distinct s.source, s.shard_id, s.attempt from all_shards s
     where s.shard_id in (select value from listing)"""
 _TOLD = "select distinct tar from disk_images where shard_id in (select value from listing)"
 _REFUSED = """
@@ -104,7 +105,7 @@ def _pairs(lake: Lake, key: str) -> Iterator[tuple[Mapping[str, object], tarfile
     """Side files of a tar, each with its picture's member."""
     try:
         lake.settings.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="takedown-", dir=lake.settings.scratch) as folder:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=lake.settings.scratch) as folder:
             path = Path(folder) / "copy.tar"
             lake.store.download(key, path)
             with tarfile.open(path, "r:") as tar:

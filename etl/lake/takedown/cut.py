@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -43,6 +44,10 @@ class Cut:
     shards: frozenset[str] | None = None
     before: Callable[[pa.Table], None] | None = None
 
+    @cached_property
+    def _wanted(self) -> pa.Array:
+        return pa.array(sorted(self.values), pa.string())
+
     def leaves(self, one: DataFile, hit: Hit) -> bool:
         """Whether anything takes the place of a file."""
         return self.table == _KEPT_BUT_REFUSED or hit.rows < one.rows
@@ -52,7 +57,7 @@ class Cut:
 
         Of ``downloads`` every url keeps its row, so that counts add up: it failed because it was taken down.
         """
-        doomed = pc.is_in(rows[self.column], value_set=pa.array(sorted(self.values), pa.string()))
+        doomed = pc.is_in(rows[self.column], value_set=self._wanted)
         gone = rows.filter(doomed)
         if self.before and gone.num_rows:
             self.before(gone)

@@ -15,7 +15,7 @@ from etl.storage import NotFoundError
 
 # Lists of shards that are not settled yet may hold any url.
 _LISTS = """
-    select distinct s.urls from raw.shards s where s.shard_id in (select value from listing) or not exists
+    select distinct s.urls from all_shards s where s.shard_id in (select value from listing) or not exists
         (select 1 from disk_downloads d where d.shard_id = s.shard_id and d.attempt = s.attempt)"""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from etl.lake.ids import LENGTH, url_digest
+from etl.lake.parts import data_paths
 from etl.lake.takedown.request import Tombstone
 from etl.lake.takedown.scan import Scan, on_disk
 
@@ -97,6 +98,7 @@ def resolve(scan: Scan, stones: Mapping[str, Iterable[Tombstone]]) -> Found:
     """
     for table in ("sightings", "downloads", "images"):
         scan.view(f"disk_{table}", table, on_disk(scan.lake, table))
+    scan.view("all_shards", "shards", data_paths(scan.lake.table("shards")))
     found = Found()
     new = [(owner, stone) for owner, given in stones.items() for stone in given]
     while new:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from etl.errors import RetryableError
-from etl.lake.engine import quoted
+from etl.lake.engine import quoted, set_up
 from etl.lake.lake import Lake
 from etl.lake.parts import table_key
 from etl.lake.schemas import TABLES
-from etl.lake.snapshot import Snapshot
 
 _FEW = 200  # shards that a query names, so that row groups without them are skipped
 
@@ -45,9 +47,26 @@ class Scan:
     @classmethod
     @contextmanager
     def open(cls, lake: Lake) -> Iterator[Scan]:
-        """A scan of a lake, until the block ends."""
-        with Snapshot.take(lake).connect() as connection:
-            yield cls(lake, connection)
+        """A scan of a lake, until the block ends.
+
+        Raises:
+            RetryableError: The scratch folder failed.
+        """
+        try:
+            lake.settings.scratch.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.mkdtemp(prefix="sql-", dir=lake.settings.scratch)
+        except OSError as error:
+            raise RetryableError(
+                f"the scratch folder {lake.settings.scratch} failed: {error}",
+                remedy="free its disk or set GROUNDLAKE_SCRATCH to another one, then run it again",
+            ) from error
+        try:
+            with duckdb.connect() as connection:
+                memory, options = lake.settings.sql_memory, lake.store.delta_options()
+                set_up(connection, memory=memory, spill=Path(folder) / "spill", s3=options)
+                yield cls(lake, connection)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def rows(self, query: str, bound: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """The rows of a query.
@@ -73,7 +92,8 @@ class Scan:
         if paths:
             source = f"select * exclude (filename), {self._path(table)} as path from {self._source(table, paths)}"  # noqa: S608
         else:
-            source = f"select *, '' as path from raw.{table} limit 0"  # noqa: S608 - a table of ours
+            self._connection.register(f"no_{table}", TABLES[table].schema.empty_table())
+            source = f"select *, '' as path from no_{table}"  # noqa: S608 - a table of ours
         self._connection.execute(f"create or replace temp view {name} as {source}")
 
     def hits(
