@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -75,12 +76,10 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def s3_uri(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A prefix of a fresh bucket; boto3 and delta-rs find it through the environment, as a user's would."""
-    import httpx
-
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     bucket = f"bucket-{uuid.uuid4().hex[:8]}"
-    httpx.put(f"{s3_server}/{bucket}").raise_for_status()
+    urlopen(Request(f"{s3_server}/{bucket}", method="PUT")).close()
     return f"s3://{bucket}/some/prefix"

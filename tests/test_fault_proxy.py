@@ -15,7 +15,7 @@ SIGNED = {"Authorization": "AWS test:unchecked"}  # objects are not public
 @pytest.fixture
 def bucket(s3_server: str) -> str:
     name = f"/proxy-{uuid.uuid4().hex[:8]}"
-    httpx.put(f"{s3_server}{name}").raise_for_status()
+    httpx.put(f"{s3_server}{name}", verify=False).raise_for_status()
     return name
 
 
@@ -35,7 +35,7 @@ SEEN = {
 
 @pytest.mark.parametrize(("fault", "outcome", "there"), [(f, *seen) for f, seen in SEEN.items()], ids=SEEN)
 def test_a_put_meets_its_fault_once(s3_server: str, bucket: str, fault: str, outcome: object, there: bool) -> None:
-    with FaultProxy(s3_server, delay=0.01) as proxy, httpx.Client(headers=SIGNED) as client:
+    with FaultProxy(s3_server, delay=0.01) as proxy, httpx.Client(headers=SIGNED, verify=False) as client:
         proxy.rule(fault, method="PUT", path="key")
         if outcome is HANGS_UP:
             with pytest.raises(HANGS_UP):
@@ -59,7 +59,7 @@ def test_chance_is_the_same_for_the_same_seed_and_sleeps_in_a_pause(s3_server: s
     def run(seed: int) -> list[int]:
         with (
             FaultProxy(s3_server, seed=seed, rates={"error": 0.3, "slow_down": 0.2}) as proxy,
-            httpx.Client(headers=SIGNED) as client,
+            httpx.Client(headers=SIGNED, verify=False) as client,
         ):
             statuses = [client.head(f"{proxy.url}{bucket}/{n % 5}").status_code for n in range(40)]
             with proxy.pause():
@@ -71,6 +71,6 @@ def test_chance_is_the_same_for_the_same_seed_and_sleeps_in_a_pause(s3_server: s
 
 
 def test_a_rule_may_let_some_pass_first(s3_server: str, bucket: str) -> None:
-    with FaultProxy(s3_server) as proxy, httpx.Client(headers=SIGNED) as client:
+    with FaultProxy(s3_server) as proxy, httpx.Client(headers=SIGNED, verify=False) as client:
         proxy.rule("error", skip=1, times=2)
         assert [client.head(f"{proxy.url}{bucket}").status_code for _ in range(4)] == [200, 500, 500, 200]
