@@ -158,6 +158,7 @@ def _print_views(snapshot: Snapshot) -> None:
     from rich.table import Table
 
     from etl.lake.schemas import TABLES
+    from etl.lake.views import ROWS
 
     with snapshot.connect() as connection:
         columns = connection.execute(
@@ -168,13 +169,12 @@ def _print_views(snapshot: Snapshot) -> None:
     for view in sorted(
         dict.fromkeys(row[0] for row in columns), key=lambda v: known.index(v) if v in known else len(known)
     ):
-        table = TABLES.get(view.removeprefix("all_"))
-        docs = {one.name: one.doc for one in table.columns} if table else {}
-        scope = ", of every annotator" if view.startswith("all_") else ""
-        shown = Table(title=f"{view}: one row per {table.row if table else 'image'}{scope}", title_justify="left")
+        table = TABLES.get(view.removeprefix("all_"), TABLES["images"])  # the view of no table lists images
+        docs = _OF_VIEWS | {one.name: one.doc for one in table.columns}
+        shown = Table(title=f"{view}: one row per {ROWS.get(view, table.row)}", title_justify="left")
         for head in ("column", "type", "meaning"):
             shown.add_column(head)
         for _, column, kind in (row for row in columns if row[0] == view):
-            shown.add_row(column, kind.lower(), docs.get(column, _OF_VIEWS.get(column, "")))
+            shown.add_row(column, kind.lower(), docs[column])
         out.print(shown, markup=False)
     out.print("raw.<table> holds all rows as written, those of incomplete and replaced units too")

@@ -68,3 +68,17 @@ create view embeddings as
 """
 
 VIEWS = _INGEST + _ANNOTATIONS + "".join(_ROWS.format(table=t) for t in ("tags", "instances", "captions")) + _EMBEDDINGS
+
+# What a row of a view stands for, where it is not what a row of its table does.
+ROWS = {
+    "sources": "source, as its list was last read",
+    "images": "picture, in its canonical copy",
+    "current": "source and stage: the annotator promoted last",
+    "taken_down": "picture that was taken down",
+    "all_outcomes": "image and annotator",
+    "outcomes": "image and stage, of the current annotator",
+} | {
+    view: row
+    for table, row in (("tags", "image"), ("instances", "detected object"), ("captions", "image or instance"))
+    for view, row in ((table, f"{row}, of the current annotator"), (f"all_{table}", f"{row}, of every annotator"))
+}

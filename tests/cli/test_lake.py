@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 from handmade import Handmade, Picture
+from old_lake import make_old_lake
 
 from etl.lake import Lake
 from etl.lake.schemas import TABLES
+from etl.settings import Settings
 
 Command = Callable[..., Any]
 
@@ -35,6 +37,27 @@ def test_init_of_a_lake_that_exists_says_so_and_changes_nothing(groundlake: Comm
     ran = groundlake("lake", "init", "lake")
     assert (ran.code, "already" in ran.out) == (0, True)
     assert (tmp_path / "lake" / "groundlake.yaml").read_text() == "lake: .\n"
+
+
+class TestAnOlderLake:
+    @pytest.fixture(autouse=True)
+    def old(self, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+        lake = make_old_lake(str(tmp_path / "old"), settings)
+        monkeypatch.setenv("GROUNDLAKE_LAKE", lake.uri)
+
+    def test_it_is_read_as_it_is_and_written_after_its_upgrade(self, groundlake: Command) -> None:
+        assert groundlake("sql", "select count(*) from runs").code == 0
+        assert groundlake("status").code == 0
+        refused = groundlake("lake", "compact")
+        assert (refused.code, "run 'groundlake lake upgrade'" in refused.err) == (78, True)
+        ran = groundlake("lake", "upgrade")
+        assert (ran.code, "runs: columns batch added" in ran.out) == (0, True)
+        assert groundlake("lake", "compact").code == 0
+        assert "nothing to do" in groundlake("lake", "upgrade").out
+
+    def test_init_upgrades_it_too(self, groundlake: Command) -> None:
+        assert groundlake("lake", "init", "old").code == 0
+        assert groundlake("lake", "compact").code == 0
 
 
 def test_init_in_place_of_a_file_is_refused(groundlake: Command, tmp_path: Path) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from handmade import Handmade, Picture
+from lake_times import ago, committed, made
+from rows import row
 
 from etl.lake import Lake
+from etl.lake.schemas import TABLES
 
 Command = Callable[..., Any]
 
@@ -70,3 +75,70 @@ def test_anything_but_one_select_over_the_lake_is_refused(
 ) -> None:
     ran = groundlake("sql", *([query] if query else []))
     assert (ran.code, part in ran.err) == (code, True), ran.err
+
+
+class TestOlderStates:
+    @pytest.fixture
+    def grown(self, hand: Handmade) -> Handmade:
+        """A lake of 20 days whose third picture was settled as of ten days ago, and a manifest of what was before."""
+        versions = {"downloads": hand.lake.table("downloads").version()}
+        hand.add(Picture(size=(30, 20), seed=9))
+        values = row("manifests", name="first", version="v1", lock=json.dumps({"tables": versions}))
+        hand.lake.append("manifests", [values], "manifest")
+        made(hand.lake, ago(20))
+        for table in ("shards", "images", "sightings", "downloads"):
+            for version, days in ((1, 15), (2, 10)):
+                committed(hand.lake, table, version, ago(days))
+        return hand
+
+    @pytest.mark.parametrize(
+        ("option", "count"),
+        [
+            (["--at", f"{ago(12):%Y-%m-%d}"], 3),
+            (["--at", f"{ago(12):%Y-%m-%dT%H:%MZ}"], 3),
+            (["--at", f"{ago(5):%Y-%m-%dT%H:%M}+02:00"], 4),
+            (["--manifest", "first"], 3),
+            (["--manifest", "first/v1"], 3),
+            ([], 4),
+        ],
+    )
+    def test_a_date_or_a_manifest_names_one(
+        self, groundlake: Command, grown: Handmade, option: list[str], count: int
+    ) -> None:
+        ran = groundlake("sql", "select count(*) as n from images", "--format", "jsonl", *option)
+        assert json.loads(ran.out) == {"n": count}
+
+    @pytest.mark.parametrize(
+        ("option", "code", "part"),
+        [
+            (["--at", "yesterday"], 78, "write 2026-11-01"),
+            (["--at", "2999-01-01"], 78, "in the future"),
+            (["--at", "2020-01-01"], 78, "there was no lake"),
+            (["--manifest", "second"], 78, "known: first"),
+            (["--manifest", "first/v2"], 78, "known: v1"),
+            (["--manifest", "first", "--at", "2026-01-01"], 78, "name one of them"),
+        ],
+    )
+    def test_one_that_never_was_is_refused(
+        self, groundlake: Command, grown: Handmade, option: list[str], code: int, part: str
+    ) -> None:
+        ran = groundlake("sql", "select 1", *option)
+        assert (ran.code, part in ran.err) == (code, True), ran.err
+
+
+def test_a_file_that_is_gone_is_told_without_a_traceback(groundlake: Command, hand: Handmade) -> None:
+    for file in Path(hand.lake.table_uri("images")).rglob("parts/*/*.parquet"):
+        file.unlink()
+    ran = groundlake("sql", "select width from images")
+    assert (ran.code, "is gone" in ran.err, "Traceback" in ran.err) == (65, True, False), ran.err
+
+
+def test_every_view_says_what_its_rows_are(groundlake: Command, hand: Handmade) -> None:
+    out = groundlake("sql", "--tables").out
+    shown = dict(re.findall(r"^(\w+): one row per (.*)$", out, re.MULTILINE))
+    assert set(TABLES) < set(shown)
+    assert shown["taken_down"] == "picture that was taken down"
+    assert shown["all_outcomes"] == "image and annotator"
+    assert shown["outcomes"] == "image and stage, of the current annotator"
+    assert shown["all_tags"].endswith("of every annotator")
+    assert re.search(r"planned_at .* when the shard of the canonical copy was planned", out)
