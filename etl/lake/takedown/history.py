@@ -6,7 +6,7 @@ readers of older versions map their files through it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -20,6 +20,7 @@ from etl.lake.maintenance.stream import write_stream
 from etl.lake.parts import Part, data_paths, table_key
 from etl.lake.takedown.cut import Cut, Removed, Replaced, Sifted, batched, remember
 from etl.lake.takedown.scan import Hit, Scan, on_disk
+from etl.lake.units import LAST, is_unit_key
 from etl.storage import NotFoundError
 
 FOLDER = "purge"  # of the copies, inside a table's parts
@@ -42,13 +43,12 @@ class Left:
     deleted: int = 0
 
 
-def cut_history(scan: Scan, cut: Cut, opened: Collection[str]) -> Left:
+def cut_history(scan: Scan, cut: Cut) -> Left:
     """Copy without the rows what older versions name, and delete what was replaced more than the purge hours ago.
 
     Args:
         scan: Reads the lake.
         cut: What goes.
-        opened: Keys of the orders that were open when the pass began: their parts are theirs.
 
     Raises:
         RewriteConflictError: Other rewrites were faster every time.
@@ -59,13 +59,29 @@ def cut_history(scan: Scan, cut: Cut, opened: Collection[str]) -> Left:
     rest = {path: size for path, size in on_disk(lake, cut.table).items() if path not in present}
     hits = scan.hits(cut.table, rest, cut.column, cut.values, cut.shards)
     replaced = replaced_at(lake, cut.table)
-    todo = [path for path in hits if path not in replaced and path.split("/")[1] not in opened]
+    todo = _settled(lake, cut.table, [path for path in hits if path not in replaced])
     files = [DataFile(path=path, size=rest[path], rows=hits[path].of, first="") for path in sorted(todo)]
     copied = _Copies(scan, cut).run(files, hits)
     left.copied.add(copied)
     replaced |= dict.fromkeys((one.old for one in copied), datetime.now(UTC))
     _delete(lake, cut.table, hits, replaced, left)
     return left
+
+
+def _settled(lake: Lake, table: str, paths: Sequence[str]) -> list[str]:
+    """Those of ``paths`` that no order can commit any more; the others are parts of orders at work, and theirs.
+
+    Parts of a rewrite in flight are among them: the transaction that replaces them takes its number, so it is refused.
+    """
+    if not paths:
+        return []
+    logs = [lake.table(name) for name in {*LAST, table}]
+    keys = {path: path.split("/")[1] for path in paths}
+    return [
+        path
+        for path, key in keys.items()
+        if not is_unit_key(key) or any(log.transaction_version(key) is not None for log in logs)
+    ]
 
 
 class _Copies:

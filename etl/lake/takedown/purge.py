@@ -157,7 +157,7 @@ class _Pass:
 
     def _cut(self, cut: Cut, owners: Callable[[str], set[str]]) -> None:
         active = cut_active(self._scan, cut)
-        left = cut_history(self._scan, cut, self._opened)
+        left = cut_history(self._scan, cut)
         for value, count in active.rows.items():
             for key in owners(value):
                 self._progress[key].rows[cut.table] += count
