@@ -17,6 +17,7 @@ from deltalake.transaction import AddAction
 
 from etl.errors import ConfigurationError
 from etl.lake.commit import COMMITTED, CommitTimeoutError
+from etl.lake.faults import lasting_fault
 from etl.lake.lake import Lake
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def append_guarded(
 
     Raises:
         ConfigurationError: The table has another schema or protocol than this groundlake.
-        StorageError: The store failed; nothing is known, ask again.
+        StorageError: The store failed; nothing is known, ask again. A LastingError: when its cause is mended.
     """
     apps = [Transaction(guard, (table.transaction_version(guard) or 0) + 1) for guard in guards]
     try:
@@ -60,7 +61,10 @@ def append_guarded(
         ) from error
     except (delta.DeltaError, OSError) as error:  # refused, or committed without our hearing of it: the log knows
         log.debug("%s: %s was refused: %s", name, key, error)
-    return lake.table(name).transaction_version(key) is not None
+        present = lake.table(name).transaction_version(key) is not None
+        if not present and (lasting := lasting_fault(error, "add to table", name, lake.uri)):
+            raise lasting from error
+        return present
 
 
 class Patience:

@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy
+from rows import rows
 
 from etl.errors import ConfigurationError, GroundlakeError
 from etl.lake import Lake
 from etl.lake.faults import lasting_fault, plain, typed_fault
+from etl.lake.guard import append_guarded
+from etl.lake.maintenance import compact
 from etl.lake.migrations import bring_up
+from etl.lake.parts import add_action, write_part
 from etl.lake.schemas import TABLES
 from etl.settings import Settings
 from etl.storage import LastingError, StorageError, open_store
@@ -143,6 +147,18 @@ def test_a_store_that_refuses_ends_a_commit_at_once_and_it_can_be_repeated(
     assert time.monotonic() - start < 60, "far from the deadline"
     assert lake.table("tags").version() == 0
     assert lake.commit("tags", KEY, []) == 1
+
+
+def test_rewrites_and_guarded_additions_end_at_once_too(s3_lake: tuple[Lake, FaultProxy]) -> None:
+    lake, proxy = s3_lake
+    parts = [write_part(lake.store, "tags", rows("tags", {}), KEY, f"{n:05d}") for n in range(2)]
+    lake.commit("tags", KEY, [add_action(lake.store, part) for part in parts])
+    proxy.rule("400 ExpiredToken", method="PUT", path="_delta_log", times=2)
+    with pytest.raises(LastingError, match=r"cannot rewrite 'tags'(.|\n)*have expired"):
+        compact(lake, "tags")
+    with pytest.raises(LastingError, match=r"cannot add to table 'tags'(.|\n)*have expired"):
+        append_guarded(lake, "tags", lake.table("tags"), [], guards=["kind"], key="other")
+    assert lake.table("tags").version() == 1
 
 
 _ON_A_BAD_DISK = """

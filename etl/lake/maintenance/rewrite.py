@@ -19,6 +19,7 @@ from deltalake import exceptions as delta
 from deltalake.transaction import AddAction, RemoveAction
 
 from etl.errors import DataError, RetryableError
+from etl.lake.faults import lasting_fault, plain
 from etl.lake.lake import Lake
 from etl.lake.maintenance.files import DataFile, in_order
 from etl.lake.maintenance.stream import write_stream
@@ -74,6 +75,7 @@ def rewrite(
         RewriteConflictError: Other rewrites were faster at ``TRIES`` changes in a row.
         DataError: A change that was to keep all rows would not; it was not made.
         NotFoundError: A file of the present version is gone.
+        LastingError, ConfigurationError: Trying again does not help: the disk is full, the store refuses us.
     """
     changes = conflicts = 0
     last: Exception | None = None
@@ -97,7 +99,8 @@ def rewrite(
         if done:
             done(change, parts)
     raise RewriteConflictError(
-        f"table {name!r} could not be rewritten in {TRIES} tries: {last}", remedy="try again later; no row changed"
+        f"table {name!r} could not be rewritten in {TRIES} tries: {plain(last)}",
+        remedy="try again later; no row changed",
     ) from last
 
 
@@ -122,7 +125,11 @@ def _swap(lake: Lake, name: str, table: DeltaTable, change: Change) -> tuple[lis
             ),
         )
     except (delta.DeltaError, OSError) as error:  # refused, or committed without our hearing of it: the log knows
-        return (parts if _is_there(lake, name, table.version(), nonce) else None), error
+        if _is_there(lake, name, table.version(), nonce):
+            return parts, error
+        if lasting := lasting_fault(error, "rewrite", name, lake.uri):
+            raise lasting from error
+        return None, error
     return parts, None
 
 
