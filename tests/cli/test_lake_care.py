@@ -86,18 +86,16 @@ def test_a_sweep_after_less_than_a_day_is_refused(care: Command, lake: Lake) -> 
 
 def test_gc_says_of_every_annotator_why_it_is_kept(care: Command, annotated: Lake) -> None:
     shown = care("gc").out
-    assert f"{OLD[:12]}" in shown
-    assert "nothing: superseded" in shown
-    kept = {one["annotator_id"]: one["kept"] for one in json.loads(care("gc", "--json").out)}
-    assert (kept[OLD], kept[annotator_id("tag")]) == (None, "current for hand")
+    for found in (OLD[:12], "nothing: superseded", annotator_id("tag")[:12], "current for hand"):
+        assert found in shown
 
 
 def test_gc_drops_rows_only_with_yes(care: Command, annotated: Lake) -> None:
     before = tree(Path(annotated.uri))
-    for arguments in (["--superseded"], ["--superseded", "--yes", "--dry-run"]):
-        shown = care("gc", *arguments).out
-        assert "would be dropped" in shown
-        assert "nothing was changed" in shown
+    shown = care("gc", "--superseded").out
+    assert "would be dropped" in shown
+    assert "nothing was changed" in shown
+    assert not json.loads(care("gc", "--superseded", "--yes", "--dry-run", "--json").out)["dropped"]
     assert tree(Path(annotated.uri)) == before
     found = json.loads(care("gc", "--annotator", OLD[:6], "--yes", "--json").out)
     assert (found["annotators"], found["dropped"]) == ([OLD], True)

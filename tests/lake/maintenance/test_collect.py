@@ -69,14 +69,17 @@ def left(lake: Lake, table: str) -> dict[str, int]:
 
 
 def test_an_annotator_that_no_source_shows_is_superseded(tagged: Lake) -> None:
-    assert why(tagged) == {OLD: None, NEW: "current for web", GROUND: "current for web"}
-    assert [one.annotator_id for one in maintenance.choose(maintenance.candidates(tagged), [])] == [OLD]
+    known = maintenance.candidates(tagged)
+    shown = "current for web"
+    assert {one.annotator_id: one.kept for one in known} == {OLD: None, NEW: shown, GROUND: shown}
+    assert [one.annotator_id for one in maintenance.choose(known, [])] == [OLD]
 
 
 def test_one_that_shown_results_rest_on_is_kept_unless_it_is_named(tagged: Lake) -> None:
     disagree(tagged)
-    assert why(tagged)[OLD] == why(tagged)[NEW] == "what shown results rest on"
     known = maintenance.candidates(tagged)
+    kept = {one.annotator_id: one.kept for one in known}
+    assert kept[OLD] == kept[NEW] == "what shown results rest on"
     assert maintenance.choose(known, []) == []
     assert [one.annotator_id for one in maintenance.choose(known, ["old"])] == [OLD]
 
@@ -87,15 +90,15 @@ def test_what_a_kept_one_rests_on_is_kept_too(lake: Lake) -> None:
     annotate(lake, GROUND, "ground", boxes, tags)
     annotate(lake, "captioner", "caption", dict.fromkeys(IMAGES, "captions"), boxes)
     promote(lake, "captioner", "caption", 0)
-    assert {why(lake)[OLD], why(lake)[GROUND]} == {"what shown results rest on"}
+    assert why(lake) == {"captioner": "current for web", **dict.fromkeys([OLD, GROUND], "what shown results rest on")}
 
 
 def test_one_that_an_open_order_uses_is_kept(tagged: Lake) -> None:
     header = {"stage": "ground", "annotator_id": "another", "upstream": {"tag": OLD}}
     open_order(tagged, digest("open"), header, lambda: [])
-    assert why(tagged)[OLD] == f"in use by the open order {digest('open')}"
-    with pytest.raises(ConfigurationError, match="its rows must stay"):
-        maintenance.choose(maintenance.candidates(tagged), [OLD])
+    known = maintenance.candidates(tagged)
+    with pytest.raises(ConfigurationError, match=f"in use by the open order {digest('open')}: its rows must stay"):
+        maintenance.choose(known, [OLD])
     with pytest.raises(RetryableError, match="is open"):
         maintenance.collect(tagged, [OLD])
 
@@ -108,17 +111,18 @@ def test_one_that_a_registered_order_is_for_is_kept(tagged: Lake) -> None:
 def test_ground_truth_and_what_is_current_are_never_dropped(tagged: Lake) -> None:
     values = {"annotator_id": "coco", "stage": "tag", "kind": "dataset"}
     tagged.append("annotators", [row("annotators", **values)], "coco")
-    assert why(tagged)["coco"] == "of kind dataset"
-    for name in ("coco", NEW):
-        with pytest.raises(ConfigurationError, match="its rows must stay"):
-            maintenance.choose(maintenance.candidates(tagged), [name])
+    known = maintenance.candidates(tagged)
+    for name, reason in (("coco", "of kind dataset"), (NEW, "current for web")):
+        with pytest.raises(ConfigurationError, match=f"is {reason}: its rows must stay"):
+            maintenance.choose(known, [name])
 
 
 def test_an_id_must_begin_like_exactly_one(tagged: Lake) -> None:
     tagged.append("annotators", [row("annotators", annotator_id="older", kind="model")], "older")
+    known = maintenance.candidates(tagged)
     for name, message in (("old", "ambiguous"), ("x", "unknown annotator 'x'")):
         with pytest.raises(UnknownNameError, match=message):
-            maintenance.choose(maintenance.candidates(tagged), [name])
+            maintenance.choose(known, [name])
 
 
 @pytest.mark.parametrize("compacted", [False, True])
@@ -162,8 +166,7 @@ def test_several_annotators_are_one_rewrite_per_file(tagged: Lake) -> None:
     assert left(tagged, "tags") == {"third-tagger": 4}
 
 
-@pytest.mark.parametrize("nth", [1, 2])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("nth", "after"), [(1, True), (2, False)])
 def test_killed_anywhere_nothing_half_shows_and_the_next_one_does_the_rest(
     tagged: Lake, monkeypatch: pytest.MonkeyPatch, nth: int, after: bool
 ) -> None:

@@ -123,6 +123,7 @@ def test_compactions_and_appends_at_once_keep_every_row_once(lake: Lake) -> None
     assert values(lake) == expected(125)
 
 
+@pytest.mark.soak
 def test_three_processes_that_compact_at_once_never_double_a_row(lake: Lake) -> None:
     fill(lake, 0, 20)
     size = max(one.size for one in maintenance.data_files(lake.table("takedowns")))

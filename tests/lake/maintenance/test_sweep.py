@@ -150,9 +150,16 @@ def test_many_dead_orders_are_one_rewrite_per_touched_file(lake: Lake) -> None:
     assert lake.table("tags").transaction_version("maintain") == version + 1
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
-    ("method", "nth"), [("fence", 1), ("fence", 2), ("delete", 1), ("delete", 3), ("delete", 5), ("publish_file", 1)]
+    ("method", "nth", "after"),
+    [
+        ("fence", 1, True),
+        ("fence", 3, False),
+        ("publish_file", 1, True),
+        ("delete", 1, True),
+        ("delete", 3, False),
+        ("delete", 5, True),
+    ],
 )
 def test_killed_anywhere_the_next_sweep_does_the_rest(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, method: str, nth: int, after: bool
