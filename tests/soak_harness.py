@@ -155,7 +155,7 @@ class Soak:
         closed = self.lake.table("outcomes")
         while closed.transaction_version(self.world.key(self.low)) is not None:
             self.low += 1
-        if "sweep" in self.roles:
+        if self.roles & {"sweep", "maintain"}:
             number = self.random.randrange(self.low, self.low + self._job.window)
             self.aged.add(number)
             self._age(self.lake, self.world.key(number))
@@ -199,14 +199,17 @@ class Soak:
     def _judge(self) -> None:
         closed = self.lake.table("outcomes")
         states: dict[int | None, list[int]] = {}
-        for number in sorted({*self._opened(), *self.aged}):
-            states.setdefault(closed.transaction_version(self.world.key(number)), []).append(number)
+        opened = set(self._opened())
+        for number in sorted(opened | self.aged):
+            state = closed.transaction_version(self.world.key(number))
+            if state is not None or number in opened:  # else it was made old before anyone opened it
+                states.setdefault(state, []).append(number)
         committed, fenced = states.pop(COMMITTED, []), states.pop(FENCED, [])
         wrong = [f"orders {numbers[:5]} are in state {state}" for state, numbers in states.items()]
         if alive := sorted(set(fenced) - self.aged):
             wrong.append(f"orders {alive[:5]} were declared dead, although they were worked on")
         self.report.orders = Counter(committed=len(committed), fenced=len(fenced))
-        if "take_down" in self.roles:
+        if self.roles & {"take_down", "maintain"}:
             wrong += clean_up(self.lake, self.world, {event["image_id"] for event in self._told("asked")})
         self._compare(wrong, committed, fenced)
         self.report.wrong = wrong

@@ -7,7 +7,9 @@ before a fork, and importing it takes a second.
 from __future__ import annotations
 
 import fcntl
+import functools
 import importlib
+import itertools
 import json
 import os
 import random
@@ -131,87 +133,90 @@ def _work(pod: Pod, number: int) -> None:
 
 
 def read(pod: Pod) -> None:
-    """A reader: whatever runs beside it, what it sees is whole."""
-    while pod.limit is None:
-        with pod.files():
-            try:
-                with Snapshot.take(pod.lake).connect() as connection:
-                    wrong = wrong_to_a_reader(connection, pod.world)
-            except (duckdb.IOException, duckdb.HTTPException):
-                if not pod.job.faults:
-                    raise
-                pod.tell("refused")
-                continue
-        if wrong:
-            raise AssertionError("\n".join(wrong))
-        pod.tell("read")
-        time.sleep(pod.random.uniform(0, 0.5))
+    """Look at everything: whatever runs beside it, what a reader sees is whole."""
+    with pod.files():
+        try:
+            with Snapshot.take(pod.lake).connect() as connection:
+                wrong = wrong_to_a_reader(connection, pod.world)
+        except (duckdb.IOException, duckdb.HTTPException):
+            if not pod.job.faults:
+                raise
+            return pod.tell("refused")
+    if wrong:
+        raise AssertionError("\n".join(wrong))
+    return pod.tell("read")
 
 
 def compact(pod: Pod) -> None:
-    """Compaction and checkpoints, again and again."""
-    while pod.limit is None:
-        name = pod.random.choice([*TABLES, "takedowns"])
-        with pod.files():
-            pod.tell("compacted", files=maintenance.compact(pod.lake, name).files_before)
-        maintenance.checkpoint(pod.lake, pod.random.choice(TABLES))
-        time.sleep(pod.random.uniform(0, 0.5))
+    """Compact a table, and write a checkpoint of one."""
+    name = pod.random.choice([*TABLES, "takedowns"])
+    with pod.files():
+        pod.tell("compacted", files=maintenance.compact(pod.lake, name).files_before)
+    maintenance.checkpoint(pod.lake, pod.random.choice(TABLES))
 
 
 def forget_history() -> None:
     """Let vacuum, in this process, delete what was replaced a moment ago, not weeks ago."""
     module = importlib.import_module("etl.lake.maintenance.vacuum")  # the package has a function of that name
-    listed = module._tombstoned
-    module._tombstoned = lambda lake, name, table, hours: listed(lake, name, table, 0)
+    listed = functools.partial(_listed, module._tombstoned)
+    module._tombstoned = module._tombstoned if isinstance(module._tombstoned, functools.partial) else listed
+
+
+def _listed(tombstoned: Callable[..., list[str]], lake: Lake, name: str, table: object, hours: int) -> list[str]:
+    return tombstoned(lake, name, table, 0)
 
 
 def vacuum(pod: Pod) -> None:
-    """Deletes every file that a rewrite has replaced, while writers write: it may never take a part of theirs."""
+    """Delete every file that a rewrite has replaced, while writers write: it may never take a part of theirs."""
     forget_history()
-    while pod.limit is None:
-        name = pod.random.choice(TABLES)
-        with pod.files(alone=True):
-            pod.tell("vacuumed", files=len(maintenance.vacuum(pod.lake, name).paths))
-        time.sleep(pod.random.uniform(0, 2))
+    with pod.files(alone=True):
+        pod.tell("vacuumed", files=len(maintenance.vacuum(pod.lake, pod.random.choice(TABLES)).paths))
 
 
 def sweep(pod: Pod) -> None:
-    """Fences and removes dead orders: those whose files the harness made old."""
-    while pod.limit is None:
-        with pod.files():
-            taken = maintenance.sweep(pod.lake).taken
-        pod.tell("swept", **{kind: one.count for kind, one in taken.items()})
-        time.sleep(pod.random.uniform(0, 1))
+    """Fence and remove dead orders: those whose files the harness made old."""
+    with pod.files():
+        taken = maintenance.sweep(pod.lake).taken
+    pod.tell("swept", **{kind: one.count for kind, one in taken.items()})
 
 
 def take_down(pod: Pod) -> None:
-    """Takedowns, in all three ways to ask for one, and passes of their purge; now and then one that ends them."""
-    doomed = [picture for pictures in pod.world.content for picture in pictures if picture.doomed]
-    hasty = Lake(pod.lake.store, pod.lake.settings.model_copy(update={"purge_hours": 0.0}))
-    while pod.limit is None:
-        picture = pod.random.choice(doomed)
-        kind, value = pod.random.choice(
-            [("image_id", picture.image_id), ("url", picture.url), ("sha256", picture.sha256)]
-        )
-        with pod.files():
-            pod.tell("asked", image_id=picture.image_id)  # before the tombstone: whoever is killed after it has asked
-            takedown.add(pod.lake, takedown.Request.of([takedown.target(kind, value)], f"{kind} is not wanted"))
-            takedown.purge(pod.lake)
-            pod.tell("cut")
-        if pod.random.random() < 0.3:
-            with pod.files(alone=True):
-                done = takedown.purge(hasty)
-            pod.tell("purged", purged=sum(one.state == takedown.PURGED for one in done))
-        time.sleep(pod.random.uniform(0, 3))
+    """A takedown, asked for in one of the three ways; a pass of purge, and now and then one that ends them."""
+    picture = pod.random.choice([p for pictures in pod.world.content for p in pictures if p.doomed])
+    kind, value = pod.random.choice([("image_id", picture.image_id), ("url", picture.url), ("sha256", picture.sha256)])
+    with pod.files():
+        pod.tell("asked", image_id=picture.image_id)  # before the tombstone: whoever is killed after it has asked
+        takedown.add(pod.lake, takedown.Request.of([takedown.target(kind, value)], f"{kind} is not wanted"))
+        takedown.purge(pod.lake)
+        pod.tell("cut")
+    if pod.random.random() < 0.3:
+        hasty = Lake(pod.lake.store, pod.lake.settings.model_copy(update={"purge_hours": 0.0}))
+        with pod.files(alone=True):
+            done = takedown.purge(hasty)
+        pod.tell("purged", purged=sum(one.state == takedown.PURGED for one in done))
+
+
+def _again(*steps: Callable[[Pod], None], pause: float) -> Callable[[Pod], None]:
+    """A process that takes these steps in turn until there is an end, with up to ``pause`` seconds after each."""
+
+    def loop(pod: Pod) -> None:
+        for step in itertools.cycle(steps):
+            if pod.limit is not None:
+                return
+            step(pod)
+            time.sleep(pod.random.uniform(0, pause))
+
+    return loop
 
 
 ROLES: dict[str, Callable[[Pod], None]] = {
     "write": write,
-    "read": read,
-    "compact": compact,
-    "vacuum": vacuum,
-    "sweep": sweep,
-    "take_down": take_down,
+    "read": _again(read, pause=0.5),
+    "compact": _again(compact, pause=0.5),
+    "vacuum": _again(vacuum, pause=2),
+    "sweep": _again(sweep, pause=1),
+    "take_down": _again(take_down, pause=3),
+    "maintain": _again(take_down, compact, sweep, vacuum, pause=0.1),
 }
 
 

@@ -148,10 +148,14 @@ class World:
                 made["captions"].append(common | {"instance_id": thing, "caption": token})
         return {name: rows(name, *given) for name, given in made.items()}
 
-    def prepare(self, lake: Lake) -> None:
-        """Ingest all pictures, with bytes that can be checked against their ids."""
+    def prepare(self, lake: Lake, *, annotators: bool = True) -> None:
+        """Ingest all pictures, with bytes that can be checked against their ids, and register the annotators."""
         for shard, pictures in enumerate(self.content):
             self._ingest(lake, shard, pictures)
+        if annotators:
+            self._register(lake)
+
+    def _register(self, lake: Lake) -> None:
         for n in range(self.annotators):
             annotator = self.annotator_id(n * self.shards)
             row = {"annotator_id": annotator, "stage": STAGE, "model": f"m{n}", "kind": "model", "untrained": True}
