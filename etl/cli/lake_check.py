@@ -112,6 +112,8 @@ def restore(
 ) -> None:
     """Make a lake of a backup, in an empty place. Killed, it resumes when it is run again.
 
+    Pictures taken down after the backup was made are back, and no longer known to be taken down: ask for them again.
+
     For example:
 
         groundlake lake restore s3://bucket/backup my-lake

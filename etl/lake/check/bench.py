@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import duckdb
 
@@ -42,7 +42,7 @@ group by image_id
 
 
 class Bench:
-    """One run of the checks.
+    """One run of the checks; leave it as a context, which closes its connection.
 
     Args:
         lake: The lake.
@@ -51,6 +51,14 @@ class Bench:
 
     def __init__(self, lake: Lake, scope: Scope) -> None:
         self.lake, self.scope = lake, scope
+        self._stack = ExitStack()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -73,13 +81,27 @@ class Bench:
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with the views, ``raw``, ``gone`` (image_id, purged) and ``known`` (annotator_id)."""
-        with self.snapshot.connect() as connection:
-            connection.execute(_GONE)
-            # Promotions register an annotator, then make it current: the snapshot may lie between the two.
-            known = self.lake.table("annotators").to_pyarrow_table(columns=["annotator_id"])
-            connection.register("known", known)
-            yield connection
+        """A connection with the views, ``raw``, ``gone`` (image_id, purged) and ``known`` (annotator_id).
+
+        All checks share one: what is read of a file is read of the same file, and opening it takes longer than most.
+
+        Raises:
+            GroundlakeError: A file is gone or broken, or memory, disk or store failed; see ``Snapshot.connect``.
+        """
+        try:
+            if self._connection is None:
+                self._connection = self._stack.enter_context(self.snapshot.connect())
+                self._prepare(self._connection)
+            yield self._connection
+        except duckdb.Error as error:
+            self._connection = None
+            self._stack.__exit__(type(error), error, error.__traceback__)  # the snapshot says what it means
+            raise
+
+    def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(_GONE)
+        # Promotions register an annotator, then make it current: the snapshot may lie between the two.
+        connection.register("known", self.lake.table("annotators").to_pyarrow_table(columns=["annotator_id"]))
 
 
 class Units:

@@ -13,7 +13,7 @@ _OF_OUTCOMES = ("tags", "instances", "captions")
 _OF_IMAGES = (*_OF_OUTCOMES, "outcomes")
 _MADE = (*_OF_IMAGES, "embeddings")
 _REDO = "their outcomes are lost: groundlake annotate run makes them anew; or restore the lake from a backup"
-_NO_IMAGES = "restore the lake from a backup, or download their shard again: groundlake ingest run --shard SHARD"
+_NO_IMAGES = "restore the lake from a backup; or download their shard again: the DAG ingest, its id in the field Shards"
 _PURGE = "groundlake takedown purge"
 
 

@@ -76,18 +76,21 @@ def check(lake: Lake, scope: Scope, show: Show | None = None) -> Iterator[Findin
     Raises:
         GroundlakeError: The store or the SQL engine failed, and nothing found so far explains it.
     """
-    bench, errors = Bench(lake, scope), 0
-    for phase in PHASES:
-        with show(phase.name, phase.unit) if show else nullcontext(_silent) as progress:
-            try:
-                for finding in phase.run(bench, progress):
-                    errors += finding.severity == ERROR
-                    yield finding
-            except GroundlakeError as error:
-                if not errors:
-                    raise
-                remedy = "mend what was found before, then check again"
-                yield Finding(f"{phase.name}.unchecked", NOTE, f"{phase.name}: not checked", 1, error.message, remedy)
+    errors = 0
+    with Bench(lake, scope) as bench:
+        for phase in PHASES:
+            with show(phase.name, phase.unit) if show else nullcontext(_silent) as progress:
+                try:
+                    for finding in phase.run(bench, progress):
+                        errors += finding.severity == ERROR
+                        yield finding
+                except GroundlakeError as error:
+                    if not errors:
+                        raise
+                    remedy = "mend what was found before, then check again"
+                    yield Finding(
+                        f"{phase.name}.unchecked", NOTE, f"{phase.name}: not checked", 1, error.message, remedy
+                    )
 
 
 def _silent(done: int, total: int) -> None:

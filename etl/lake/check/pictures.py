@@ -14,7 +14,9 @@ from etl.storage import NotFoundError, Store
 
 RAW = "raw/"
 _BATCH, _BYTES = 1024, 32 << 20  # rows, and bytes of pictures, held at once
-_TARS = "restore these tars from a backup; or download their shards again: groundlake ingest run --shard SHARD"
+_TARS = (
+    "restore these tars from a backup; or download their shards again: the DAG ingest, their ids in the field Shards"
+)
 _PURGE = "groundlake takedown purge"
 Row = tuple[str, str, int, int, bool | None]  # image_id, tar, offset, length, purged (None: not taken down)
 

@@ -83,7 +83,7 @@ _NO_SIGHTING = """
     select d.image_id || ' of ' || d.url as example
     from raw.downloads d anti join raw.sightings s using (unit, url)
     where d.status = 'ok' and d.image_id is not null and d.image_id not in (select image_id from gone)"""
-_AGAIN = "download its shard again: groundlake ingest run --shard SHARD"
+_AGAIN = "download the shard again: the DAG ingest, with its id in the field Shards; or restore the lake from a backup"
 _DOWNLOADS = (
     Rule(
         "rows.urls",

@@ -37,6 +37,7 @@ def run() -> Callable[..., list[Finding]]:
         chosen = Scope(tables or tuple(TABLES), **scope)
         if one is None:
             return list(check(made.lake, chosen))
-        return list(one(Bench(made.lake, chosen), lambda done, total: None))
+        with Bench(made.lake, chosen) as bench:
+            return list(one(bench, lambda done, total: None))
 
     return run

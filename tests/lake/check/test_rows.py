@@ -13,7 +13,8 @@ from rows import at
 from sound_lake import Sound
 
 from etl.lake import Lake, maintenance
-from etl.lake.check import Finding, repair
+from etl.lake.check import Finding, Scope, repair
+from etl.lake.check.bench import Bench
 from etl.lake.check.files import check_content, check_files
 from etl.lake.check.orphans import check_orphans
 from etl.lake.check.rows import check_rows
@@ -21,6 +22,7 @@ from etl.lake.check.units import check_orders, check_units, slice_parts
 from etl.lake.ids import digest
 from etl.lake.maintenance import Change, data_files, rewrite
 from etl.lake.parts import add_action
+from etl.lake.schemas import TABLES
 from etl.settings import Settings
 
 Run = Callable[..., list[Finding]]
@@ -63,13 +65,9 @@ def found(template: Sound, tmp_path_factory: pytest.TempPathFactory) -> list[Fin
 
 
 def _run(made: Sound) -> Iterator[Finding]:
-    from etl.lake.check.bench import Bench
-    from etl.lake.check.findings import Scope
-    from etl.lake.schemas import TABLES
-
-    bench = Bench(made.lake, Scope(tuple(TABLES)))
-    for one in (check_rows, check_orphans, check_units, check_orders):
-        yield from one(bench, lambda done, total: None)
+    with Bench(made.lake, Scope(tuple(TABLES))) as bench:
+        for one in (check_rows, check_orphans, check_units, check_orders):
+            yield from one(bench, lambda done, total: None)
 
 
 @pytest.mark.parametrize(

@@ -2,98 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from sound_lake import Sound, sound
+from lake_copies import consistent, errors, grow, same_rows
+from sound_lake import Sound
 
-from etl.errors import ConfigurationError, DataError, RetryableError
+from etl.errors import ConfigurationError, DataError
 from etl.lake import Lake, Snapshot, maintenance
 from etl.lake.backup import Copied, backup, restore
 from etl.lake.backup.copying import Copier
 from etl.lake.backup.lakes import PIN_ORDER
-from etl.lake.check import Finding, Scope, check
-from etl.lake.check.bench import Bench
-from etl.lake.check.files import check_files
-from etl.lake.check.orphans import check_orphans
-from etl.lake.check.phases import check_logs
 from etl.lake.orders import commit_order, read_order
 from etl.lake.parts import data_paths
 from etl.lake.pins import manifest_versions
 from etl.lake.schemas import TABLES
 from etl.settings import Settings
-from etl.storage import LocalStore, open_store
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Sound:
-    """Not to be changed."""
-    place = tmp_path_factory.mktemp("sound")
-    lake = Lake.create(str(place / "lake"), Settings(scratch=place / "scratch", slice_size=10))
-    return sound(lake, stages=["tag"])
-
-
-@pytest.fixture
-def made(template: Sound, tmp_path: Path, settings: Settings) -> Sound:
-    """A copy of the sound lake, of yesterday."""
-    shutil.copytree(template.lake.uri, tmp_path / "lake")
-    yesterday = time.time() - 86_400
-    for file in (tmp_path / "lake" / "raw").rglob("*.tar"):
-        os.utime(file, (yesterday, yesterday))
-    return replace(template, lake=Lake.open(str(tmp_path / "lake"), settings), units=dict(template.units))
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> str:
-    """Where the backup goes."""
-    return str(tmp_path / "backup")
-
-
-def same_rows(one: Lake, other: Lake) -> None:
-    """Every table of ``one`` holds what that version of ``other``'s holds."""
-    for name in TABLES:
-        found = one.table(name)
-        expected = other.table(name, found.version()).to_pyarrow_table()
-        keys = [
-            (column, "ascending") for column in expected.column_names if not pa.types.is_list(expected[column].type)
-        ]
-        assert found.to_pyarrow_table().sort_by(keys) == expected.sort_by(keys), name
-
-
-def errors(lake: Lake, **scope: Any) -> list[Finding]:
-    return [one for one in check(lake, Scope(tuple(TABLES), **scope)) if one.severity == "error"]
-
-
-def killed(call: Callable[[], object], writes: int, place: str) -> bool:
-    """Call something that dies after that many writes to a place; whether it did."""
-    left = [writes]
-
-    def dying(method: Callable[..., Any]) -> Callable[..., Any]:
-        def write(self: LocalStore, *given: Any) -> Any:
-            if self.uri == place:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise KeyboardInterrupt
-            return method(self, *given)
-
-        return write
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("put", "put_if_absent", "publish_file"):
-            patch.setattr(LocalStore, name, dying(getattr(LocalStore, name)))
-        try:
-            call()
-        except KeyboardInterrupt:
-            return True
-    return False
+from etl.storage import open_store
 
 
 def test_a_backup_and_its_restore_hold_the_lake(made: Sound, place: str, tmp_path: Path, settings: Settings) -> None:
@@ -137,61 +66,7 @@ def test_beside_writers_a_backup_holds_whole_units(made: Sound, place: str) -> N
         writer.join()
     copy = Lake.open(place, made.lake.settings)
     same_rows(copy, made.lake)
-    assert errors(copy) == []
-
-
-def test_a_first_backup_that_was_killed_is_no_lake_until_it_is_completed(made: Sound, place: str) -> None:
-    for writes in (0, 7, 20, 15):
-        assert killed(lambda: backup(made.lake, place), writes, place)
-        with pytest.raises(ConfigurationError, match="no lake"):
-            Lake.open(place, made.lake.settings)
-    backup(made.lake, place)
-    same_rows(Lake.open(place, made.lake.settings), made.lake)
-
-
-def grow(made: Sound) -> None:
-    """Changes to most tables, among them a compaction."""
-    other = Sound(made.lake, source="more")
-    other.download()
-    other.annotate("tag")
-    other.manifest("second")
-    maintenance.compact(made.lake, "outcomes")
-    made.append("takedowns", {"value": "1" * 32})
-
-
-def consistent(lake: Lake) -> None:
-    """Nothing in it is half there, whichever state it is of."""
-    bench = Bench(lake, Scope(("outcomes", "tags", "images")))
-    found = [
-        one for phase in (check_logs, check_files, check_orphans) for one in phase(bench, lambda done, total: None)
-    ]
-    assert [one for one in found if one.severity == "error"] == []
-
-
-@pytest.mark.parametrize("writes", [4, 24])
-def test_a_backup_killed_while_it_is_renewed_stays_a_consistent_lake(made: Sound, place: str, writes: int) -> None:
-    backup(made.lake, place)
-    grow(made)
-    assert killed(lambda: backup(made.lake, place), writes, place)
-    consistent(Lake.open(place, made.lake.settings))
-    backup(made.lake, place)
-    same_rows(Lake.open(place, made.lake.settings), made.lake)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_a_backup_killed_at_any_write_stays_a_consistent_lake(made: Sound, place: str, tmp_path: Path) -> None:
-    backup(made.lake, place)
-    grow(made)
-    kept = tmp_path / "kept"
-    shutil.copytree(place, kept)
-    writes = 0
-    while killed(lambda: backup(made.lake, place), writes, place):
-        assert errors(Lake.open(place, made.lake.settings)) == []
-        shutil.rmtree(place)
-        shutil.copytree(kept, place)
-        writes += 1
-    assert writes > 20
+    consistent(copy)
 
 
 def test_tables_are_written_after_those_they_refer_to() -> None:
@@ -340,41 +215,6 @@ def test_a_restore_goes_to_an_empty_place_only(made: Sound, place: str, tmp_path
     (tmp_path / "project" / "groundlake.yaml").write_text("lake: .\n")
     restore(place, str(tmp_path / "project"), settings)
     same_rows(Lake.open(str(tmp_path / "project"), settings), made.lake)
-
-
-def test_a_restore_that_was_killed_is_completed(made: Sound, place: str, tmp_path: Path, settings: Settings) -> None:
-    backup(made.lake, place)
-    to = str(tmp_path / "restored")
-    for writes in (5, 30):
-        assert killed(lambda: restore(place, to, settings), writes, to)
-    with pytest.raises(ConfigurationError, match="a restore that has not ended"):
-        backup(made.lake, to)
-    restore(place, to, settings)
-    same_rows(Lake.open(to, settings), made.lake)
-
-
-def test_a_restore_of_another_backup_does_not_complete_it(made: Sound, tmp_path: Path, settings: Settings) -> None:
-    other = Lake.create(str(tmp_path / "other"), settings)
-    to = str(tmp_path / "restored")
-    assert killed(lambda: restore(other.uri, to, settings), 8, to)
-    with pytest.raises(ConfigurationError, match="a restore of another lake"):
-        restore(made.lake.uri, to, settings)
-
-
-def test_a_store_that_fails_leaves_what_can_be_completed(
-    made: Sound, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from etl.storage import StorageError
-
-    def full(self: LocalStore, key: str, data: bytes) -> None:
-        raise StorageError("write", key, "no space left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "put", full)
-        with pytest.raises(RetryableError, match="no space left"):
-            backup(made.lake, place)
-    backup(made.lake, place)
-    same_rows(Lake.open(place, made.lake.settings), made.lake)
 
 
 def test_a_table_goes_to_s3_and_back(
