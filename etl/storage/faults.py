@@ -25,7 +25,11 @@ class _Fault:
 
 
 _MAY_NOT = _Fault(ConfigurationError, "the credentials in use may not do this", _ALLOW)
-_EXPIRED = _Fault(LastingError, "the credentials have expired", f"log in again, or let the role renew them, {_AGAIN}")
+_EXPIRED = _Fault(
+    LastingError,
+    "the credentials have expired or cannot be renewed",
+    f"log in again, or let the role renew them, {_AGAIN}",
+)
 _ELSEWHERE = _Fault(ConfigurationError, "the bucket lies in another region", f"set AWS_REGION to it, {_AGAIN}")
 _FULL = _Fault(LastingError, "the store is full", f"free space there or raise its quota, {_AGAIN}")
 _THROTTLED = _Fault(
