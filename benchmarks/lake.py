@@ -213,11 +213,11 @@ def planning(bench: Bench, lake: Lake, shards: int) -> None:
         raise SystemExit(f"planning found {found} stale images, not {shards * data.STALE}")
     bench.add("planning", f"count what is stale, {images}", seconds, "s")
     bench.add("planning", f"count what is stale, {images}, peak memory", memory, "MB")
-    found, seconds, memory = apart(_items, Path(lake.uri), min(shards, 100))
-    if found != min(shards, 100) * data.STALE:
+    found, seconds, memory = apart(_items, Path(lake.uri), min(shards, 10))
+    if found != min(shards, 10) * data.STALE:
         raise SystemExit(f"the orders would hold {found} items")
-    bench.add("planning", f"items of the orders of {min(shards, 100)} of its shards", seconds, "s")
-    bench.add("planning", f"items of the orders of {min(shards, 100)} of its shards, peak memory", memory, "MB")
+    bench.add("planning", f"items of the orders of {min(shards, 10)} of its shards", seconds, "s")
+    bench.add("planning", f"items of the orders of {min(shards, 10)} of its shards, peak memory", memory, "MB")
 
 
 def _chain() -> list[Annotator]:
