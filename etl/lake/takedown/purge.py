@@ -120,10 +120,13 @@ class _Pass:
         eraser.erase(found.copies)
         eraser.erase(untold_copies(self._scan, found))
         blank_captions(self._scan, found)
+
+        def of_text(text: str) -> set[str]:
+            return texts.get(text, set())
+
         for cut in self._cuts(found, texts, eraser):
             tell(f"removing rows of {cut.table}")
-            owners = texts.get if cut.table == "embeddings" else found.owners_of
-            self._cut(cut, lambda value, owners=owners: owners(value) or set())  # type: ignore[misc]
+            self._cut(cut, of_text if cut.table == "embeddings" else found.owners_of)
         for (image, tar), size in eraser.bytes.items():
             for key in found.owners_of(image):
                 self._progress[key].bytes[tar] += size
