@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal, Self
 
@@ -47,10 +48,15 @@ class Bench:
     Args:
         lake: The lake.
         scope: How far they go.
+
+    Attributes:
+        broken: Keys of data files found missing or broken: the checks of rows go on without them, and so tell what is
+            lost with them.
     """
 
     def __init__(self, lake: Lake, scope: Scope) -> None:
         self.lake, self.scope = lake, scope
+        self.broken: set[str] = set()
         self._stack = ExitStack()
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -90,13 +96,19 @@ class Bench:
         """
         try:
             if self._connection is None:
-                self._connection = self._stack.enter_context(self.snapshot.connect())
+                self._connection = self._stack.enter_context(self.readable().connect())
                 self._prepare(self._connection)
             yield self._connection
         except duckdb.Error as error:
             self._connection = None
             self._stack.__exit__(type(error), error, error.__traceback__)  # the snapshot says what it means
             raise
+
+    def readable(self) -> Snapshot:
+        """The same state without the files that are broken."""
+        broken = {self.lake.store.join(key) for key in self.broken}
+        files = {name: [uri for uri in uris if uri not in broken] for name, uris in self.snapshot.files.items()}
+        return replace(self.snapshot, files=files)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(_GONE)

@@ -32,7 +32,7 @@ def check_files(bench: Bench, progress: Progress) -> Iterator[Finding]:
     for number, name in enumerate(bench.tables):
         progress(number, len(bench.tables))
         expected = active_files(bench.lake.table(name, bench.snapshot.versions[name]))
-        yield from compare_files(bench.lake, name, expected)
+        yield from compare_files(bench.lake, name, expected, broken=bench.broken)
         wanted: dict[str, int | None] = {}
         for version in pinned.get(name, []):
             try:
@@ -54,7 +54,12 @@ def active_files(table: DeltaTable) -> dict[str, int | None]:
 
 
 def compare_files(
-    lake: Lake, name: str, expected: Mapping[str, int | None], *, pinned: bool = False
+    lake: Lake,
+    name: str,
+    expected: Mapping[str, int | None],
+    *,
+    pinned: bool = False,
+    broken: set[str] | None = None,
 ) -> Iterator[Finding]:
     """What is wrong with the files of a table, by one listing.
 
@@ -63,17 +68,21 @@ def compare_files(
         name: The table.
         expected: Path inside the table -> bytes, or None where any size will do.
         pinned: Whether they are those of pinned versions.
+        broken: Takes the keys of those that are not as they should be.
     """
     if not expected:
         return
+    broken = set() if broken is None else broken
     waiting, other = dict(expected), Tally()
     for one in lake.store.list(f"{table_key(name)}/{_PARTS}"):
         path = one.key.removeprefix(f"{table_key(name)}/")
         if path in waiting and waiting.pop(path) not in (None, one.size):
+            broken.add(one.key)
             other.add(f"{one.key}: {one.size} bytes, its log says {expected[path]}")
     missing = Tally()
     for path in waiting:  # a table that another program wrote may have files elsewhere
         if path.startswith(_PARTS) or lake.store.stat(f"{table_key(name)}/{path}") is None:
+            broken.add(f"{table_key(name)}/{path}")
             missing.add(f"{table_key(name)}/{path}")
     check, whose = ("files.pinned", "that built manifests pin ") if pinned else ("files.active", "")
     yield from missing.finding(check, f"table {name}: data files {whose}are missing", _RESTORE)
@@ -92,8 +101,13 @@ def check_content(bench: Bench, progress: Progress) -> Iterator[Finding]:
             progress(done, total)
             done += 1
             problem = _content_problem(bench.lake, name, path, stats)
-            if problem:
-                (unreadable if problem.startswith("unreadable") else wrong).add(f"{path}: {problem}")
+            if problem is None:
+                continue
+            if problem.startswith("unreadable"):
+                bench.broken.add(f"{table_key(name)}/{path}")
+                unreadable.add(f"{path}: {problem}")
+            else:
+                wrong.add(f"{path}: {problem}")
         yield from unreadable.finding("files.content", f"table {name}: data files cannot be read", _RESTORE)
         message = f"table {name}: data files hold other rows than their log entries say, so that readers skip rows"
         yield from wrong.finding("files.content", message, _RESTORE)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from etl.errors import GroundlakeError
+from etl.errors import DataError, GroundlakeError
 from etl.lake.check.bench import Bench
 from etl.lake.check.files import check_content, check_files
 from etl.lake.check.findings import ERROR, NOTE, Finding, Progress, Scope
@@ -76,7 +76,7 @@ def check(lake: Lake, scope: Scope, show: Show | None = None) -> Iterator[Findin
     Raises:
         GroundlakeError: The store or the SQL engine failed, and nothing found so far explains it.
     """
-    errors = 0
+    errors, left_out = 0, dict[str, list[str]]()
     with Bench(lake, scope) as bench:
         for phase in PHASES:
             with show(phase.name, phase.unit) if show else nullcontext(_silent) as progress:
@@ -85,12 +85,19 @@ def check(lake: Lake, scope: Scope, show: Show | None = None) -> Iterator[Findin
                         errors += finding.severity == ERROR
                         yield finding
                 except GroundlakeError as error:
-                    if not errors:
+                    if not errors and not isinstance(error, DataError):
                         raise
-                    remedy = "mend what was found before, then check again"
-                    yield Finding(
-                        f"{phase.name}.unchecked", NOTE, f"{phase.name}: not checked", 1, error.message, remedy
-                    )
+                    left_out.setdefault(_first_line(error), []).append(phase.name)
+    for cause, names in left_out.items():
+        remedy = (
+            "mend what was found, then check again" if errors else "groundlake lake check --all names what is broken"
+        )
+        message = f"not checked: {', '.join(names)}"
+        yield Finding("check.left_out", NOTE if errors else ERROR, message, len(names), cause, remedy)
+
+
+def _first_line(error: GroundlakeError) -> str:
+    return error.message.splitlines()[0]
 
 
 def _silent(done: int, total: int) -> None:

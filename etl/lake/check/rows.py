@@ -130,7 +130,7 @@ _ORDERS = (
 
 def _ledger(bench: Bench) -> Iterator[Finding]:
     wrong = Tally()
-    for source in read_ledger(bench.snapshot):
+    for source in read_ledger(bench.readable()):
         for stage in source.stages:
             if stage.images != source.images:
                 wrong.add(f"{source.source}/{stage.stage}: {stage.images} outcomes and pending, {source.images} images")

@@ -163,11 +163,15 @@ def test_a_lake_of_an_older_schema_is_checked_and_its_upgrade_named(made: Sound,
 def test_checks_that_damage_prevents_are_said_to_be_left_out(made: Sound, run: Run) -> None:
     (Path(made.lake.table_uri("tags")) / "_delta_log" / f"{1:020d}.json").write_text('{"commitInfo":{}}\n{"add')
     found = run(made)
-    assert found[0].check == "log.entry"
-    assert {one.check for one in found[1:]} == {
-        f"{name}.unchecked"
-        for name in ("schema", "files", "rows", "orphans", "units", "orders", "pictures", "manifests")
-    }
+    assert [one.check for one in found] == ["log.entry", "check.left_out"]
+    assert "not checked: schema, files, rows, orphans" in found[1].message
+
+
+def test_what_is_lost_with_a_missing_file_is_told_too(made: Sound, run: Run) -> None:
+    part(made, "tags").unlink()
+    Path(made.lake.uri, made.tar).unlink()
+    found = run(made)
+    assert {one.check for one in found} == {"files.active", "rows.lost", "units.lost", "pictures.tar"}
 
 
 def test_a_store_that_fails_is_no_finding(made: Sound, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
