@@ -283,7 +283,7 @@ def _cut(batches: pa.RecordBatchReader, size: int) -> Iterator[pa.Table]:
 
 
 def _new_shard(lake: Lake, source: Source, rows: pa.Table) -> Shard:
-    """Write the urls; without a row that names them they mean nothing, and the same urls give the same file again."""
+    """Write the urls; without a row that names them they mean nothing."""
     name = shard_id(source.name, source.download, rows["url"].to_pylist())
     key = urls_key(source.name, name)
     write_urls(lake, key, rows.select(["url", "caption"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,12 +50,16 @@ def shard_id(source: str, settings: Download, urls: Sequence[str]) -> str:
 
 
 def urls_key(source: str, shard: str) -> str:
-    """Where the urls of a shard lie in the lake."""
-    return f"urls/{source}/{shard}.parquet"
+    """Where to put the urls of a shard; another place each time.
+
+    A list is written before the row that names it. One that an earlier plan left without a row may be swept at any
+    time, so nobody takes it over.
+    """
+    return f"urls/{source}/{shard}-{uuid.uuid4().hex[:12]}.parquet"
 
 
 def write_urls(lake: Lake, key: str, rows: pa.Table) -> None:
-    """Store the urls and captions of a shard, unless they are there."""
+    """Store the urls and captions of a shard."""
     buffer = io.BytesIO()
     pq.write_table(rows.cast(URLS), buffer, compression="zstd")
     lake.store.put_if_absent(key, buffer.getvalue())
