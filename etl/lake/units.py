@@ -108,19 +108,30 @@ def stale_units(lake: Lake, before: float) -> list[StaleUnit]:
     return found
 
 
-def open_annotators(lake: Lake) -> dict[str, str]:
-    """Annotators that an open order is for, or reads the rows of; each with one such order."""
+def open_annotators(lake: Lake, known: dict[str, frozenset[str]] | None = None) -> dict[str, str]:
+    """Annotators that an open order is for, or reads the rows of; each with one such order.
+
+    Args:
+        lake: The lake.
+        known: What each order uses, as an earlier call with the same mapping found it: orders never change.
+    """
+    known = {} if known is None else known
     registered = read_registered(lake)
     begun = {unit.key for unit in open_units(lake)}
     outcomes = lake.table("outcomes")
     waiting = {key for key in registered if outcomes.transaction_version(key) is None}
     found: dict[str, str] = {}
     for key in sorted(begun | waiting):
-        order = registered.get(key)
-        header = _header(lake, key, order.items if order else None)
-        used = {order.annotator_id if order else header.get("annotator_id"), *header.get("upstream", {}).values()}
-        found |= dict.fromkeys(used - {None}, key)
+        if key not in known:
+            known[key] = _used(lake, key, registered.get(key))
+        found |= dict.fromkeys(known[key], key)
     return found
+
+
+def _used(lake: Lake, key: str, order: Registered | None) -> frozenset[str]:
+    header = _header(lake, key, order.items if order else None)
+    used = {order.annotator_id if order else header.get("annotator_id"), *header.get("upstream", {}).values()}
+    return frozenset(used - {None})
 
 
 def read_registered(lake: Lake) -> dict[str, Registered]:

@@ -154,8 +154,10 @@ def collect(
         RewriteConflictError: Other rewrites were faster every time.
     """
     found = []
-    for name in GC_TABLES if annotators else ():
-        _refuse_open(lake, annotators)  # before each table: one may have been opened since
+    orders: dict[str, frozenset[str]] = {}
+    for number, name in enumerate(GC_TABLES if annotators else ()):
+        if number < 2:  # and again after the outcomes went: from then on nobody can plan with what is left
+            _refuse_open(lake, annotators, orders)
         sieve = Sieve(lake, name, "annotator_id", annotators, lambda one: _guess(one, annotators))
         removal = plan_removal(sieve) if dry_run else remove_rows(sieve, tell)
         if removal.rows:
@@ -163,8 +165,8 @@ def collect(
     return found
 
 
-def _refuse_open(lake: Lake, annotators: Collection[str]) -> None:
-    for annotator, order in open_annotators(lake).items():
+def _refuse_open(lake: Lake, annotators: Collection[str], known: dict[str, frozenset[str]]) -> None:
+    for annotator, order in open_annotators(lake, known).items():
         if annotator in annotators:
             raise RetryableError(
                 f"order {order} is open and uses annotator {annotator}",

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,13 @@ from pathlib import Path
 from etl.lake.maintenance.broom import DAY, Broom
 from etl.lake.maintenance.stream import SCRATCH_PREFIX
 
-# Folders that commands make below the scratch folder; ".build-" and ".copy-" lie inside the cache of models.
-_FOLDERS = ("ingest-*", "stage-*", f"{SCRATCH_PREFIX}*", "models/.build-*", "models/*/.copy-*")
-_QUERIES = "sql-*"  # a manifest of millions of pictures keeps one for as long as it is built
+# Folders that commands make below the scratch folder; those with a dot lie inside the cache of models. What follows
+# the prefix is what tempfile makes of it: the scratch folder may be one that others use too, such as /tmp.
+_RANDOM = "[a-z0-9_]" * 8
+_FOLDERS = tuple(
+    prefix + _RANDOM for prefix in ("ingest-", "stage-", "copy-", SCRATCH_PREFIX, "models/.build-", "models/*/.copy-")
+)
+_QUERIES = f"sql-{_RANDOM}"  # a manifest of millions of pictures keeps one for as long as it is built
 _PROBES = "probe-"
 
 
@@ -42,7 +47,7 @@ def sweep_scratch(broom: Broom) -> None:
 def _sweep(broom: Broom, folders: Iterator[Path], before: float) -> None:
     for folder in sorted(folders):
         size, changed = _size_and_change(folder)
-        if changed < before and not _is_locked(folder):
+        if changed < before and _is_ours(folder) and not _is_locked(folder):
             broom.count("scratch folders", 1, size)
             if not broom.dry_run:
                 shutil.rmtree(folder, ignore_errors=True)  # another sweep may be at it too
@@ -57,6 +62,14 @@ def _size_and_change(folder: Path) -> tuple[int, float]:
                 changed = max(changed, found.st_mtime)
                 size += 0 if path.is_dir() else found.st_size
     return size, changed
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
 def _is_locked(folder: Path) -> bool:

@@ -325,21 +325,23 @@ def test_temporary_files_of_the_store_go_after_a_day(lake: Lake) -> None:
 
 def test_old_scratch_folders_go_and_the_cache_of_models_stays(lake: Lake) -> None:
     scratch = lake.settings.scratch
-    old = ["ingest-1", "sql-1", "rewrite-1", "models/.build-1", "models/clip/.copy-1"]
-    for name in [*old, "models/clip/0123", "mine"]:
+    old = [
+        f"{prefix}-abcd_123" for prefix in ("ingest", "sql", "rewrite", "copy", "models/.build", "models/clip/.copy")
+    ]
+    for name in [*old, "models/clip/0123", "sql-of-mine"]:
         (scratch / name).mkdir(parents=True)
         (scratch / name / "file").write_bytes(b"12345")
     age_files(scratch, 8)
-    (scratch / "ingest-2").mkdir()
+    (scratch / "ingest-bcde_123").mkdir()
     assert sweep(lake, 0) == {"scratch folders": len(old)}
     left = sorted(str(path.relative_to(scratch)) for path in scratch.rglob("*") if path.is_dir())
-    assert left == ["ingest-2", "mine", "models", "models/clip", "models/clip/0123"]
+    assert left == ["ingest-bcde_123", "models", "models/clip", "models/clip/0123", "sql-of-mine"]
 
 
 def test_a_scratch_folder_whose_process_lives_stays(lake: Lake) -> None:
     import fcntl
 
-    folder = lake.settings.scratch / "stage-1"
+    folder = lake.settings.scratch / "stage-abcd_123"
     folder.mkdir(parents=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -358,7 +360,7 @@ def litter(lake: Lake) -> None:
         path = Path(lake.uri) / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"lost")
-    (lake.settings.scratch / "sql-1").mkdir(parents=True)
+    (lake.settings.scratch / "sql-abcd_123").mkdir(parents=True)
     age_files(Path(lake.uri), 9)
     age_files(lake.settings.scratch, 9)
 
