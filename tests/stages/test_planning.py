@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -179,6 +180,28 @@ class TestOrderItems:
 
         assert desk.stale([shard], last="ground") == []
 
+    def test_failures_of_another_annotator_do_not_count(self, desk, hand, shard):
+        for _ in range(planning.MAX_TRIES):
+            desk.outcome(replace(desk.tagger, annotator_id="other"), hand.ids, status="failed", retryable=True)
+
+        assert desk.ids([shard]) == set(hand.ids)
+
+    def test_an_item_says_how_often_its_input_failed(self, desk, hand, shard):
+        desk.outcome(desk.tagger, hand.ids[:1], status="failed", retryable=True)
+
+        assert {item["image_id"]: item["tries"] for item in desk.stale([shard])} == dict.fromkeys(hand.ids, 0) | {
+            hand.ids[0]: 1
+        }
+
+    def test_many_shards_give_the_same_answer_without_a_focus_on_their_images(self, desk, hand, shard, monkeypatch):
+        other = hand.add(Picture(size=(60, 40), seed=1), Picture(seed=9))
+        desk.outcome(desk.tagger, hand.ids[:1])
+        focused = desk.stale([shard, other])
+        monkeypatch.setattr("etl.stages.staleness.FOCUS_SHARDS", 0)
+
+        assert desk.stale([shard, other]) == focused
+        assert len(focused) == 3
+
     def test_failures_of_another_input_do_not_count(self, desk, hand, shard):
         desk.outcome(desk.tagger, hand.ids, value="new")
         desk.outcome(desk.grounder, hand.ids, given=["old"] * 3, status="failed")
@@ -290,6 +313,24 @@ class TestPlanRequest:
         groups = plan_groups(lake, desk.catalog, stages=["tag"])
 
         assert [g.shards for g in groups] == [tuple(shards[:4]), tuple(shards[4:])]
+
+    def test_ten_thousand_shards_are_found_by_their_names_at_once(self):
+        shards = [digest(n) for n in range(10_000)]
+        found = planning.Survey([("hand", s, 1) for s in shards], frozenset({"hand"}), frozenset(), {})
+
+        start = time.monotonic()
+        members = planning.select_shards(found, [], [shard[:20] for shard in shards])
+
+        assert members == {"hand": shards}
+        assert time.monotonic() - start < 5  # a hundred milliseconds on an idle machine
+
+    def test_a_request_of_an_earlier_version_has_an_order_per_shard(self, lake, desk, hand):
+        shards = [hand.add(Picture(seed=n)) for n in range(2)]
+        content = {"key": "k", "name": "r", "requested_at": "2026-02-01T00:00:00+00:00", "stages": ["tag"]}
+        content |= {"force": False, "groups": [{"source": "hand", "shards": shards, "models": {"tag": "fake-tag"}}]}
+        lake.store.put("units/requests/k.json", json.dumps(content).encode())
+
+        assert read_request(lake, "k").groups[0].members == ((shards[0],), (shards[1],))
 
     def test_only_the_sources_asked_for_are_planned(self, lake, desk, hand):
         hand.add(Picture(seed=1), source="a")

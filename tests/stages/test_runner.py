@@ -5,6 +5,7 @@ The stages are fakes (``tests/fake_stages.py``); orders, slices, tars, commits a
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -163,6 +164,16 @@ class TestDownstream:
 
         assert (again.images, downstream.images, fakes.FakeGround.seen) == (25, 0, [])
 
+    def test_other_tags_from_a_new_tagger_are_grounded_for_those_images_only(self, desk, many, fakes):
+        desk.run()
+        desk.run("ground")
+        desk.misbehave(empty=many[:2])  # another tagger, which sees nothing in two pictures
+        desk.run(name="r2")
+
+        assert desk.run("ground", name="r2").counts == {"empty/no_tags": 2}
+        rows = [row for row in desk.raw("outcomes") if row["stage"] == "ground"]
+        assert Counter(row["image_id"] for row in rows) == dict.fromkeys(many, 1) | dict.fromkeys(many[:2], 2)
+
     def test_rows_are_those_the_order_was_made_from_though_upstream_ran_again_meanwhile(self, desk, many, fakes):
         desk.run()
         with_old_tags = desk.plan("old")
@@ -196,6 +207,24 @@ class TestDownstream:
 
         assert summary.counts == {"failed/taken_down": 1, "ok": 24}
         assert many[0] not in {image for batch in fakes.FakeTag.seen for image in batch}
+
+    def test_bytes_that_a_takedown_zeroed_since_the_slice_began_are_no_damage(
+        self, desk, many, hand, lake, monkeypatch
+    ):
+        real = orders.read_upstream
+        row = next(row for row in desk.raw("images") if row["image_id"] == many[0])
+
+        def take_down_after(*arguments: Any) -> upstream.Upstream:
+            seen = real(*arguments)
+            hand.take_down(many[0])
+            tar = bytearray(lake.store.read(row["tar"]))
+            tar[row["offset"] : row["offset"] + row["length"]] = bytes(row["length"])
+            lake.store.put(row["tar"], bytes(tar))
+            return seen
+
+        monkeypatch.setattr(orders, "read_upstream", take_down_after)
+
+        assert desk.run().counts == {"failed/taken_down": 1, "ok": 24}
 
 
 class TestManyOrders:
