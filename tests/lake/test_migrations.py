@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,13 +22,21 @@ from etl.lake.commit import commit
 from etl.lake.migrations import MARKER, upgrade
 from etl.lake.schemas import SCHEMA_VERSION, TABLES
 from etl.settings import Settings
-from etl.storage import StorageError
+from etl.storage import StorageError, open_store
+
+
+@pytest.fixture(scope="module")
+def _first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("first") / "lake"
+    make_old_lake(str(place), Settings())
+    return place
 
 
 @pytest.fixture
-def old(tmp_path: Path, settings: Settings) -> Lake:
-    """A lake of the first schema version, with a row in every table."""
-    return make_old_lake(str(tmp_path / "old"), settings)
+def old(tmp_path: Path, settings: Settings, _first: Path) -> Lake:
+    """A lake of the first schema version, with a row in every table; as an older writer has it open."""
+    shutil.copytree(_first, tmp_path / "old")
+    return Lake(open_store(str(tmp_path / "old")), settings)
 
 
 class Killed(BaseException):
@@ -78,7 +87,7 @@ def test_old_and_new_rows_are_read_together_and_compacted(old: Lake) -> None:
         assert maintenance.compact(old, "runs").files_after == 1
 
 
-@pytest.mark.parametrize("step", [1, 2, 20, 30])
+@pytest.mark.parametrize("step", [1, 20])
 def test_killed_anywhere_and_run_again_it_does_the_rest(
     old: Lake, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -153,9 +162,8 @@ def test_a_writer_with_an_open_handle_fails_once_and_looks_again(old: Lake) -> N
 class TestBeforeTheUpgrade:
     def test_it_can_be_read_and_what_it_lacks_is_empty_or_null(self, old: Lake, settings: Settings) -> None:
         lake = Lake.open(old.uri, settings, reading=True)
-        assert {name: len(lake.sql(f"select * from raw.{name}")) for name in TABLES} == {
-            name: int(TABLES[name].since == 1) for name in TABLES
-        }
+        counts = ", ".join(f"(select count(*) from raw.{name}) as {name}" for name in TABLES)
+        assert lake.sql(f"select {counts}").to_pylist() == [{n: int(TABLES[n].since == 1) for n in TABLES}]
         assert lake.sql("select batch from runs")["batch"].to_pylist() == [None]
         assert set(Snapshot.take(lake).versions) == {table.name for table in OLD}
 
