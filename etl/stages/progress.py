@@ -12,9 +12,9 @@ class Progress:
 
     Attributes:
         stage: Stage.
-        shard: Shard of the order.
-        shard_number: Its number in the group, from 0.
-        shards: Shards of the group.
+        shard: Shard of the order; the first one where it packs several.
+        shard_number: Number of the order in the group, from 0.
+        shards: Orders of the group: one per shard, but for those that pack several.
         slice: Number of the slice, from 0.
         slices: Slices of the order.
         done: Images of the order that are done.
