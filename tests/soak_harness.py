@@ -118,7 +118,7 @@ class Soak:
         """
         start = time.monotonic()
         try:
-            self._await_all()
+            self._await_all(time.monotonic() + end)
             for _ in range(rounds):
                 self._round(kill, pause)
             self._finish(time.monotonic() + end)
@@ -133,9 +133,8 @@ class Soak:
             raise SoakError("\n".join([*self.report.wrong, str(self.report)]))
         return self.report
 
-    def _await_all(self) -> None:
+    def _await_all(self, deadline: float) -> None:
         """The fork server imports for a second or two: a kill should meet work."""
-        deadline = time.monotonic() + 60
         while sum(bool(file.stat().st_size) for file in (self.folder / "events").iterdir()) < len(self.processes):
             self._no_failures()
             if time.monotonic() > deadline:
