@@ -53,6 +53,16 @@ class Figure:
     ratio: float | None = None
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a call took: its result, seconds, seconds of both cores together, and peak memory of its process in MB."""
+
+    result: Any
+    seconds: float
+    cpu: float
+    memory: float
+
+
 class Bench:
     """Collects figures, printing each as it comes."""
 
@@ -64,20 +74,25 @@ class Bench:
         figure = Figure(group, name, float(f"{value:.4g}"), unit, float(f"{value / beside:.2g}") if beside else None)
         self.figures.append(figure)
         ratio = f"{figure.ratio:8.2f} x" if figure.ratio is not None else ""
-        print(f"{group:12} {name:44} {figure.value:12,.10g} {unit:12}{ratio}", flush=True)
+        print(f"{group:12} {name:60} {figure.value:12,.10g} {unit:12}{ratio}", flush=True)
+
+    def cost(self, group: str, name: str, cost: Cost) -> None:
+        """Note what a call took."""
+        self.add(group, name, cost.seconds, "s")
+        self.add(group, f"{name}, both cores", cost.cpu, "s CPU")
+        self.add(group, f"{name}, peak memory", cost.memory, "MB")
 
 
-def apart(work: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:
-    """Result, seconds and peak memory (MB) of a call in a process of its own."""
+def apart(work: Callable[..., Any], *args: Any) -> Cost:
+    """What a call takes in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=_PROCESSES) as pool:
         return pool.submit(_timed, work, args).result()
 
 
-def _timed(work: Callable[..., Any], args: Sequence[Any]) -> tuple[Any, float, float]:
-    start = time.perf_counter()
+def _timed(work: Callable[..., Any], args: Sequence[Any]) -> Cost:
+    start, cpu = time.perf_counter(), time.process_time()
     result = work(*args)
-    seconds = time.perf_counter() - start
-    return result, seconds, _peak()
+    return Cost(result, time.perf_counter() - start, time.process_time() - cpu, _peak())
 
 
 def _peak() -> float:
@@ -208,16 +223,14 @@ def median_of(work: Callable[[], object], repeats: int = 9) -> float:
 def planning(bench: Bench, lake: Lake, shards: int) -> None:
     """The anti-join of planning: images whose outcome is missing or was made from an older input."""
     images = f"{shards * data.SHARD / 1e6:g}M images"
-    found, seconds, memory = apart(_count_stale, Path(lake.uri), shards)
-    if found != shards * data.STALE:
-        raise SystemExit(f"planning found {found} stale images, not {shards * data.STALE}")
-    bench.add("planning", f"count what is stale, {images}", seconds, "s")
-    bench.add("planning", f"count what is stale, {images}, peak memory", memory, "MB")
-    found, seconds, memory = apart(_items, Path(lake.uri), min(shards, 10))
-    if found != min(shards, 10) * data.STALE:
-        raise SystemExit(f"the orders would hold {found} items")
-    bench.add("planning", f"items of the orders of {min(shards, 10)} of its shards", seconds, "s")
-    bench.add("planning", f"items of the orders of {min(shards, 10)} of its shards, peak memory", memory, "MB")
+    cost = apart(_count_stale, Path(lake.uri), shards)
+    if cost.result != shards * data.STALE:
+        raise SystemExit(f"planning found {cost.result} stale images, not {shards * data.STALE}")
+    bench.cost("planning", f"count what is stale, {images}", cost)
+    cost = apart(_items, Path(lake.uri), min(shards, 10))
+    if cost.result != min(shards, 10) * data.STALE:
+        raise SystemExit(f"the orders would hold {cost.result} items")
+    bench.cost("planning", f"orders of {min(shards, 10)} of its shards, one by one", cost)
 
 
 def _chain() -> list[Annotator]:
@@ -237,12 +250,11 @@ def _items(folder: Path, shards: int) -> int:
     return sum(len(order_items(snapshot, [data.shard_id(n)], chain, force=False)) for n in range(shards))
 
 
-def queries(bench: Bench, lake: Lake) -> None:
+def queries(bench: Bench, lake: Lake, note: str = "") -> None:
     """SQL of users, through the views and in the sandbox."""
     for name, query in QUERIES.items():
-        rows, seconds, memory = apart(_query, Path(lake.uri), query)
-        bench.add("sql", f"{name} ({rows:,} rows)", seconds, "s")
-        bench.add("sql", f"{name}, peak memory", memory, "MB")
+        cost = apart(_query, Path(lake.uri), query)
+        bench.cost("sql", f"{name}{note} ({cost.result:,} rows)", cost)
 
 
 def _query(folder: Path, query: str) -> int:
@@ -252,14 +264,13 @@ def _query(folder: Path, query: str) -> int:
 def compaction(bench: Bench, lake: Lake) -> None:
     """All small files of instances into files of the target size."""
     before = maintenance.data_files(lake.table("instances"))
-    _, seconds, memory = apart(_compact, Path(lake.uri))
+    cost = apart(_compact, Path(lake.uri))
     after = maintenance.data_files(lake.table("instances"))
     if sum(one.rows for one in before) != sum(one.rows for one in after):
         raise SystemExit("compaction changed the number of rows")
     size = sum(one.size for one in before) / 1e6
-    bench.add("compaction", f"instances, {len(before)} files of {size:,.0f} MB into {len(after)}", seconds, "s")
-    bench.add("compaction", "instances", size / seconds, "MB/s")
-    bench.add("compaction", "instances, peak memory", memory, "MB")
+    bench.cost("compaction", f"instances, {len(before)} files of {size:,.0f} MB into {len(after)}", cost)
+    bench.add("compaction", "instances", size / cost.seconds, "MB/s")
 
 
 def _compact(folder: Path) -> None:
@@ -272,7 +283,7 @@ def main() -> None:
     bench, shards = Bench(), max(1, options.images // data.SHARD)
     folder = Path(tempfile.mkdtemp(prefix="groundlake-bench-", dir=options.folder))
     try:
-        bench.add("base", "a process that imports the lake, peak memory", apart(_wait, 0.0)[2], "MB")
+        bench.add("base", "a process that imports the lake, peak memory", apart(_wait, 0.0).memory, "MB")
         commits(bench, folder, options.writers, options.seconds)
         opening(bench, folder, options.versions)
         pool = masks(bench, options.masks)
@@ -283,7 +294,7 @@ def main() -> None:
         planning(bench, lake, shards)
         queries(bench, lake)
         compaction(bench, lake)
-        queries(bench, lake)
+        queries(bench, lake, ", compacted")
         if options.planning_images:
             shutil.rmtree(lake.uri)
             large, many = opened(folder / "large"), options.planning_images // data.SHARD
