@@ -146,7 +146,9 @@ class Snapshot:
             pq.write_table(table.schema.empty_table(), empty)
             files = [str(empty), *self.files.get(name, [])]
             allowed += files
-            source = f"read_parquet({listed(files)}, union_by_name=true, hive_partitioning=false)"
+            # Where files differ in their columns, DuckDB must look into each one before it can begin.
+            differ = any(column.since > table.since for column in table.columns)
+            source = f"read_parquet({listed(files)}, union_by_name={differ}, hive_partitioning=false)"
             connection.execute(f"create view raw.{name} as select * from {source}")  # noqa: S608
         return allowed
 
