@@ -9,6 +9,7 @@ What may be in flight, and why none of it is taken:
   takes each number once, so only folders whose number is used up are looked at.
 - **Rows appended by a command** (``shards``, ``runs``, …) and **replacements of a takedown** in files that only older
   versions name: a part is committed, or named in ``rewrites``, moments after it is written, so a week tells.
+- **Url lists** have a name of their own in each plan: none that a killed one left is taken over by another.
 - **Tars** are published before their part and slice record. A tar of that age belongs to an order of that age: it was
   committed, or the same sweep has fenced it before.
 - **Files of older versions**, which a rewrite removed, belong to vacuum as long as the log tells of them (100 days).
@@ -18,7 +19,6 @@ Files are listed first and looked up in the log afterwards: what came to be name
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.compute as pc
@@ -98,29 +98,10 @@ def _tars(lake: Lake, path: str) -> set[str]:
 def sweep_url_lists(broom: Broom) -> None:
     """Remove lists of urls that no row of ``shards`` names: their planner died before it wrote one."""
     found = _lost(broom, "urls/", ".parquet")
-    if not found:
-        return
-    named = _named_lists(broom.lake)
-    unnamed = [one for one in found if one.key not in named]
-    # The same urls, planned again, give the same key, and a list that is there is not written again: so each is kept
-    # in memory until a later look at the table shows that nobody came to name it.
-    for start in range(0, len(unnamed), 100):
-        _take_lists(broom, unnamed[start : start + 100])
-
-
-def _take_lists(broom: Broom, lists: Sequence[ObjectInfo]) -> None:
-    store = broom.lake.store
-    contents: dict[str, bytes] = {}
-    for one in lists:
-        try:
-            contents[one.key] = b"" if broom.dry_run else store.read(one.key)
-        except NotFoundError:  # another sweep was faster
-            continue
-        broom.take("url lists", one.key, one.size)
-    if broom.dry_run:
-        return
-    for key in set(contents) & _named_lists(broom.lake):
-        store.put_if_absent(key, contents[key])
+    named = _named_lists(broom.lake) if found else set()
+    for one in found:
+        if one.key not in named:
+            broom.take("url lists", one.key, one.size)
 
 
 def _named_lists(lake: Lake) -> set[str]:

@@ -295,21 +295,6 @@ def test_url_lists_that_no_shard_names_go(lake: Lake) -> None:
     assert lake.store.stat("urls/web/lost.parquet") is None
 
 
-def test_a_url_list_that_is_planned_again_at_that_moment_comes_back(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key, real = "urls/web/again.parquet", lake.store.delete
-    lake.store.put(key, b"urls")
-
-    def delete(one: str) -> None:
-        lake.append("shards", [row("shards", urls=key)], "shard")  # the list was there when it was planned
-        real(one)
-
-    monkeypatch.setattr(lake.store, "delete", delete)
-    sweep(lake)
-    assert lake.store.read(key) == b"urls"
-
-
 # Temporary files
 
 
