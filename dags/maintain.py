@@ -1,11 +1,11 @@
 """Keep the lake fast, small and clean.
 
-**compact** merges the many small files of a week into few large ones. **checkpoint** lets readers open tables without
+**compact** merges the many small files of a day into few large ones. **checkpoint** lets readers open tables without
 reading the whole log. **purge** finishes takedowns, from older versions and pinned manifests too. **vacuum** deletes
 files that no version anyone may still read names. **sweep** removes what killed processes left behind. **check** looks
 whether everything adds up, and reads a sample of the pictures. **verdict** decides the colour of the run.
 
-- **When**: Sundays at 04:00 UTC; or by hand.
+- **When**: every day at 04:00 UTC, since takedowns have a deadline; or by hand.
 - **Meanwhile**: ingest, annotate, manifest and readers go on; each change is one guarded transaction on one table.
 - **Again**: safe at any time, also twice at once.
 - **Red**: the log of `verdict` names the steps that failed, the log of each says why and what to do. A step that fails
@@ -31,7 +31,7 @@ STEPS = {
 
 
 @dag(
-    schedule=at("0 4 * * 0"),
+    schedule=at("0 4 * * *"),
     catchup=False,
     max_active_runs=1,
     default_args=defaults(),

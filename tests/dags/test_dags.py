@@ -77,7 +77,7 @@ def test_commands_finish_what_was_begun_first_and_push_nothing(dag: dict[str, An
         ("ingest", "0 2 * * *", []),
         ("annotate", "0 3 * * *", ["groundlake://lake/images"]),
         ("manifest", None, ["groundlake://lake/annotations"]),
-        ("maintain", "0 4 * * 0", []),
+        ("maintain", "0 4 * * *", []),
     ],
 )
 def test_schedule(facts: dict[str, Any], name: str, cron: str | None, assets: list[str]) -> None:
