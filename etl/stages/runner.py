@@ -147,7 +147,7 @@ class _GroupRun:
         for unit in sorted(blockers):  # after all own ones: whoever opened it may have finished it by now
             with self._noting(f"order {unit[:12]} of another request"):
                 self._help(worker, chain, unit)
-        waiting = count_waiting(Snapshot.take(self._lake), self._group.shards, chain)
+        waiting = count_waiting(Snapshot.take(self._lake), self._group.shards, chain) if len(chain) > 1 else 0
         notes = [f"{self._adopted} images in orders that other requests left open"] if self._adopted else []
         notes += [f"{waiting} images wait for stage {self._stage.upstream}"] if waiting else []
         failure = _combined(self._stage.name, self._failures, len(self._reports)) if self._failures else None

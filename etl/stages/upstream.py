@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from etl.lake import Lake, Snapshot
+from etl.lake.parts import data_paths
 from etl.lake.schemas import TABLES
 from etl.stages.contract import Row
 
@@ -49,9 +50,9 @@ def read_upstream(lake: Lake, items: Sequence[Mapping[str, Any]], makers: Sequen
         makers: The upstream tables to read.
     """
     rows: dict[str, dict[str, list[Row]]] = {}
-    snapshot = Snapshot.take(lake)
-    if not makers and not snapshot.files["takedowns"]:
+    if not makers and not _has_tombstones(lake):
         return Upstream()
+    snapshot = Snapshot.take(lake)
     with snapshot.connect() as connection:
         ids = [item["image_id"] for item in items]
         gone = _taken_down(connection, ids)
@@ -73,11 +74,15 @@ def read_upstream(lake: Lake, items: Sequence[Mapping[str, Any]], makers: Sequen
 
 def taken_down(lake: Lake, images: Sequence[str]) -> frozenset[str]:
     """Those of some images that have a tombstone now."""
-    snapshot = Snapshot.take(lake)
-    if not snapshot.files["takedowns"]:
+    if not _has_tombstones(lake):
         return frozenset()
-    with snapshot.connect() as connection:
+    with Snapshot.take(lake).connect() as connection:
         return _taken_down(connection, images)
+
+
+def _has_tombstones(lake: Lake) -> bool:
+    """Whether anything was ever taken down; one table is opened for it, not all."""
+    return bool(data_paths(lake.table("takedowns")))
 
 
 def _taken_down(connection: duckdb.DuckDBPyConnection, images: Sequence[str]) -> frozenset[str]:

@@ -230,13 +230,6 @@ class TestTwoPlansAtOnce:
         assert [make_plan(lake, mine, "r")] == twin
         assert shard_rows(lake) == 2
 
-    def test_of_other_sources_do_not_meet(self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-        other = source(tmp_path, urls(0, 6), name="other")
-        self.interleave(monkeypatch, lambda: plan_ingest(lake, other, "second"))
-
-        assert make_plan(lake, source(tmp_path, urls(0, 6)), "first").planned == 6
-        assert shard_rows(lake) == 4
-
     def test_of_named_shards_give_one_new_attempt(
         self, tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -251,22 +244,16 @@ class TestTwoPlansAtOnce:
 class TestFencedShards:
     """Swept after days without progress: nothing can ever be committed under that attempt."""
 
-    def test_urls_are_planned_anew_as_the_next_attempt(self, tmp_path: Path, lake: Lake) -> None:
+    def test_is_planned_anew_as_the_next_attempt_of_its_own_or_of_its_urls(self, tmp_path: Path, lake: Lake) -> None:
         mine = source(tmp_path, urls(0, 4))
         (dead,) = plan_ingest(lake, mine, "night")
         assert fence_unit(lake, dead.unit, "downloads")
 
+        (by_hand,) = plan_shards(lake, [dead.shard_id], "by hand")
         (again,) = plan_ingest(lake, mine, "next night")
 
-        assert again == ShardRef(dead.source, dead.shard_id, 2)
-        assert sorted(planned_urls(lake, [again])) == sorted(urls(0, 4))
-        assert plan_ingest(lake, mine, "third night") == [again], "it is the open one now"
-
-    def test_a_named_one_gets_the_next_attempt(self, tmp_path: Path, lake: Lake) -> None:
-        (dead,) = plan_ingest(lake, source(tmp_path, urls(0, 4)), "night")
-        fence_unit(lake, dead.unit, "downloads")
-
-        assert plan_shards(lake, [dead.shard_id], "by hand") == [ShardRef(dead.source, dead.shard_id, 2)]
+        assert again == by_hand == ShardRef(dead.source, dead.shard_id, 2)
+        assert shard_rows(lake) == 2
 
     def test_its_urls_join_new_ones(self, tmp_path: Path, lake: Lake) -> None:
         (dead,) = plan_ingest(lake, source(tmp_path, urls(0, 2)), "night")

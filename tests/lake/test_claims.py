@@ -183,7 +183,7 @@ def at_step(lake: Lake, step: str, then: Callable[[], object], monkeypatch: pyte
     return lambda: ask(lake, A, found=lambda: reached("looked"))
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["list written", "registered"])
 def test_two_requests_at_once_share_the_images(lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     other: list[Claim] = []
     first = at_step(lake, step, lambda: other.append(ask(lake, B, SOME)), monkeypatch)()
@@ -193,7 +193,7 @@ def test_two_requests_at_once_share_the_images(lake: Lake, monkeypatch: pytest.M
     assert registered(lake) == sorted([A, *([B] if other[0].order else [])])
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["list written", "registered"])
 def test_a_twin_gets_the_same_list(lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     twin: list[Claim] = []
     first = at_step(lake, step, lambda: twin.append(ask(lake, A, SOME)), monkeypatch)()
