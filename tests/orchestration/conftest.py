@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rows
 
 from etl.lake import Lake
-from etl.lake.schemas import TABLES
+from etl.lake.ids import digest, url_digest
+from etl.lake.schemas import TABLES, TIME
 from etl.orchestration.place import Place
 from etl.settings import Catalog, ManifestSpec, ModelEntry, Source
 from etl.settings.catalog import STAGES
@@ -54,9 +56,19 @@ def ingested(lake: Lake) -> Callable[..., dict[str, Any]]:
         lake.append(
             "shards", [row("shards", now, shard, unit, source=source, n_urls=ok + failed, download="{}")], f"s{shard}"
         )
-        images = [row("images", now, shard, unit, image_id=name, length=10, width=8, height=8) for name in names[:ok]]
+        images = [
+            row("images", now, shard, unit, image_id=digest(name), length=10, width=8, height=8) for name in names[:ok]
+        ]
         fates = [
-            row("downloads", now, shard, unit, url=name, status="ok" if number < ok else "failed")
+            row(
+                "downloads",
+                now,
+                shard,
+                unit,
+                url=name,
+                url_sha256=url_digest(name),
+                status="ok" if number < ok else "failed",
+            )
             | {"error_class": None if number < ok else "timeout"}
             for number, name in enumerate(names)
         ]
@@ -69,10 +81,6 @@ def ingested(lake: Lake) -> Callable[..., dict[str, Any]]:
 
 def row(table: str, now: datetime, shard: str, unit: str, **values: Any) -> dict[str, Any]:
     """A row with plausible values in every column that is not given."""
-    plain = {"timestamp": now, "string": "x", "int": 1, "float": 1.0, "double": 1.0, "bool": False}
-    found = {}
-    for column in TABLES[table].columns:
-        kind = next(name for name in plain if str(column.type).startswith(name))
-        found[column.name] = None if column.nullable else plain[kind]
-    given = {"shard_id": shard, "unit": unit, "attempt": 1, **values}
-    return found | {name: value for name, value in given.items() if name in found}
+    times = {column.name: now for column in TABLES[table].columns if column.type == TIME}
+    given = {**times, "shard_id": shard, "unit": unit, "attempt": 1, **values}
+    return rows.row(table, **{name: value for name, value in given.items() if name in TABLES[table].schema.names})

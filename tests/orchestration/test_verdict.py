@@ -9,6 +9,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from etl.lake import Lake
+from etl.lake.ids import digest
 from etl.orchestration.place import Place
 from etl.orchestration.planning import plan_annotation_groups
 from etl.orchestration.settling import publish, settle_annotate, settle_ingest, settle_manifests
@@ -35,7 +36,7 @@ def annotated(place: Place, ingested: Ingested) -> Callable[..., list[dict[str, 
         references = plan_annotation_groups(place, {"force": True}, request)
         requested_at = datetime.fromisoformat(read_request(place.lake, references[0]["request"]).requested_at)
         for number, (stage, status, reason, images) in enumerate(outcomes):
-            rows = [outcome(f"pets/{one}", stage, status, reason, requested_at) for one in range(images)]
+            rows = [outcome(digest(f"pets/{one}"), stage, status, reason, requested_at) for one in range(images)]
             place.lake.append("outcomes", rows, f"{request}-{number}")
         return references
 
@@ -110,7 +111,7 @@ def test_outcomes_of_another_request_are_not_counted(
 ) -> None:
     references = annotated("r", ("tag", "ok", None, 10))
     other = datetime.now(UTC) + timedelta(hours=1)
-    lake.append("outcomes", [outcome("pets/1", "tag", "failed", "x", other)], "other")
+    lake.append("outcomes", [outcome(digest("pets/1"), "tag", "failed", "x", other)], "other")
     assert [(one.status, one.images) for one in outcomes_of_references(place.lake, references)] == [("ok", 10)]
 
 
