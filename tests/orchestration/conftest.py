@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import rows
 
+from etl.ingest.shards import write_urls
 from etl.lake import Lake
 from etl.lake.ids import digest, url_digest
 from etl.lake.schemas import TABLES, TIME
@@ -53,9 +55,9 @@ def ingested(lake: Lake) -> Callable[..., dict[str, Any]]:
     def ingest(shard: str, *, source: str = "pets", ok: int, failed: int = 0, first: int = 0) -> dict[str, Any]:
         now, unit = datetime.now(UTC), f"unit-{shard}"
         names = [f"{source}/{number}" for number in range(first, first + ok + failed)]
-        lake.append(
-            "shards", [row("shards", now, shard, unit, source=source, n_urls=ok + failed, download="{}")], f"s{shard}"
-        )
+        listed = {"urls": f"urls/{shard}.parquet", "n_urls": ok + failed, "download": "{}"}
+        write_urls(lake, listed["urls"], pa.table({"url": names, "caption": pa.nulls(len(names), pa.string())}))
+        lake.append("shards", [row("shards", now, shard, unit, source=source, **listed)], f"s{shard}")
         images = [
             row("images", now, shard, unit, image_id=digest(name), length=10, width=8, height=8) for name in names[:ok]
         ]
