@@ -9,7 +9,6 @@ from etl.lake import Lake
 from etl.lake.ids import digest_bytes
 from etl.lake.pixels import decode_upright
 
-
 TAKEN_DOWN = "taken_down"
 
 
@@ -26,8 +25,8 @@ def read_bytes(lake: Lake, image_id: str, tar: str, offset: int, length: int) ->
     """The encoded bytes of a picture.
 
     Raises:
-        PictureError: The bytes are not those of the id (reason ``bytes_differ``), or all zero, as a takedown leaves them
-            (reason ``taken_down``).
+        PictureError: The bytes are not those of the id (reason ``bytes_differ``), or all zero, as a takedown leaves
+            them (reason ``taken_down``).
         NotFoundError: The tar is gone.
         StorageError: The store failed.
     """
