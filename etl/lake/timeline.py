@@ -97,8 +97,11 @@ def check_versions(lake: Lake, versions: Mapping[str, int]) -> None:
     for table, version in versions.items():
         if table in ALWAYS_LATEST or version in pinned.get(table, ()):
             continue
-        lake.table(table, version)  # raises typed when it never was
         latest = lake.table(table).version()
+        if not 0 <= version <= latest:
+            raise ConfigurationError(
+                f"table {table!r} of {lake.uri} has no version {version}", remedy=f"its versions are 0 to {latest}"
+            )
         if version < latest and commit_time(lake, table, version + 1) < since:
             first = _last_until(lake, table, since, version + 1, latest)
             raise RetentionError(

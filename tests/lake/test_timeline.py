@@ -132,6 +132,11 @@ class TestVersions:
     def test_the_latest_is_readable_however_old(self, old: Lake) -> None:
         check_versions(old, {"tags": 0})
 
+    @pytest.mark.parametrize("version", [-1, 5, 2**70])
+    def test_one_that_never_was_is_answered_with_those_that_were(self, old: Lake, version: int) -> None:
+        with pytest.raises(ConfigurationError, match=r"has no version(.|\n)*0 to 4"):
+            check_versions(old, {"runs": version})
+
     def test_only_some_of_many_manifests_are_named(self, old: Lake) -> None:
         for number in range(8):
             pin(old, {"runs": 1}, name=f"m{number}")
