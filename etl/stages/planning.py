@@ -17,6 +17,7 @@ from etl.lake.ids import digest
 from etl.models.store import ModelStore
 from etl.settings import Catalog
 from etl.settings.catalog import STAGES
+from etl.stages.parting import parts
 from etl.stages.staleness import MAX_TRIES, annotator_chain, count_stale, order_items, stage_chain
 
 __all__ = [
@@ -275,9 +276,15 @@ class Survey:
 
 def survey(snapshot: Snapshot) -> Survey:
     """Look at a lake once for all questions of planning."""
+    counts: dict[tuple[str, str], int] = {}
     with snapshot.connect() as connection:
-        shards = connection.sql(
-            "select source, shard_id, count(*) from images group by all order by source, min(planned_at), shard_id"
+        for _ in parts(connection):
+            for source, shard, images in connection.sql(
+                "select source, shard_id, count(*) from images group by all"
+            ).fetchall():
+                counts[source, shard] = counts.get((source, shard), 0) + images
+        order = connection.sql(
+            "select source, shard_id from shards group by all order by source, min(planned_at), shard_id"
         ).fetchall()
         sources = connection.sql("select distinct source from shards").fetchall()
         promoted = connection.sql("select source, stage from current").fetchall()
@@ -285,7 +292,7 @@ def survey(snapshot: Snapshot) -> Survey:
             "select stage, sum(images) / sum(seconds) from runs where images > 0 and seconds > 0 group by stage"
         ).fetchall()
     return Survey(
-        shards,
+        [(*place, counts[place]) for place in order if place in counts],
         frozenset(row[0] for row in sources),
         frozenset(promoted),
         dict(rates),

@@ -5,6 +5,7 @@ An outcome is stale when its ``input_digest`` differs from the ``value_digest`` 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,13 @@ from etl.lake import Snapshot
 from etl.models.store import ModelStore
 from etl.settings import Catalog
 from etl.stages.annotators import Annotator, annotator_of
+from etl.stages.parting import parts
 from etl.stages.registry import stage_class
 
 if TYPE_CHECKING:
     import duckdb
 
 MAX_TRIES = 3
-FOCUS_SHARDS = 1000
 
 
 def annotator_chain(catalog: Catalog, models: ModelStore, stage: str, names: Mapping[str, str]) -> list[Annotator]:
@@ -72,9 +73,11 @@ def find_stale(
     connection: duckdb.DuckDBPyConnection, shards: Sequence[str], chain: Sequence[Annotator], *, force: bool
 ) -> None:
     """Make the temporary table ``stale`` of what ``order_items`` gives; DuckDB spills it, Python sees no row of it."""
-    focus(connection, shards)
     query, bound = _stale(chain, shards, force)
-    connection.execute(f"create temp table stale as {query}", bound)
+    start = "create temp table stale as"
+    for _ in parts(connection, shards):
+        connection.execute(f"{start} {query}", bound)
+        start = "insert into stale"
 
 
 def stale_items(
@@ -88,33 +91,16 @@ def stale_items(
     return rows
 
 
-def focus(connection: duckdb.DuckDBPyConnection, shards: Sequence[str]) -> None:
-    """Show a connection only rows of images that have a copy in ``shards``; of the tables with a row per image.
-
-    The views choose among all copies and outcomes of an image; for the images that are left they say the same as
-    before, without sorting every other image of the lake for it. Many shards are left to DuckDB's spilling.
-    """
-    if len(shards) > FOCUS_SHARDS:
-        return
-    connection.execute(
-        "create temp table focus as "
-        "select distinct image_id from raw.images where shard_id in (select unnest(?::varchar[]))",
-        [list(shards)],
-    )
-    for table in ("images", "sightings", "outcomes"):
-        connection.execute(f"alter view raw.{table} rename to all_{table}")
-        shown = f"select * from raw.all_{table} where image_id in (select image_id from temp.focus)"  # noqa: S608
-        connection.execute(f"create view raw.{table} as {shown}")
-
-
 def count_stale(
     snapshot: Snapshot, shards: Sequence[str], chain: Sequence[Annotator], *, force: bool = False
 ) -> dict[str, int]:
     """How many items ``order_items`` would give per shard; shards without any are left out."""
     query, bound = _stale(chain, shards, force)
+    found: Counter[str] = Counter()
     with snapshot.connect() as connection:
-        focus(connection, shards)
-        found = connection.execute(f"select shard_id, count(*) from ({query}) group by shard_id", bound).fetchall()  # noqa: S608
+        for _ in parts(connection, shards):
+            rows = connection.execute(f"select shard_id, count(*) from ({query}) group by shard_id", bound).fetchall()  # noqa: S608
+            found.update(dict(rows))
     return dict(found)
 
 
@@ -160,10 +146,14 @@ def count_begun(
         with mine as (select image_id, shard_id from images where shard_id in (select unnest(?::varchar[]))),
         begun as (select i.image_id from mine i {_joins(annotators)})
         select shard_id, count(*), count(*) filter (where image_id in (from begun)) from mine group by shard_id"""  # noqa: S608
+    found: dict[str, tuple[int, int]] = {}
     with snapshot.connect() as connection:
-        focus(connection, shards)
-        found = connection.execute(query, [list(shards), *(a.annotator_id for a in annotators)]).fetchall()
-    return {shard: (images, begun) for shard, images, begun in found}
+        for _ in parts(connection, shards):
+            rows = connection.execute(query, [list(shards), *(a.annotator_id for a in annotators)]).fetchall()
+            for shard, images, begun in rows:
+                before = found.get(shard, (0, 0))
+                found[shard] = (before[0] + images, before[1] + begun)
+    return found
 
 
 def _joins(upstream: Sequence[Annotator]) -> str:

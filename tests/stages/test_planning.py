@@ -17,11 +17,11 @@ from etl.lake import Lake, Snapshot
 from etl.lake.ids import digest
 from etl.models.store import ModelStore
 from etl.settings import Network, Source
-from etl.stages import planning
+from etl.stages import parting, planning
 from etl.stages.annotators import Annotator, annotator_of, register
 from etl.stages.planning import check_group, plan_groups, plan_request, read_request, request_key
 from etl.stages.registry import stage_class
-from etl.stages.staleness import annotator_chain, count_images, count_waiting, order_items
+from etl.stages.staleness import annotator_chain, count_images, count_stale, count_waiting, order_items
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 
@@ -193,14 +193,21 @@ class TestOrderItems:
             hand.ids[0]: 1
         }
 
-    def test_many_shards_give_the_same_answer_without_a_focus_on_their_images(self, desk, hand, shard, monkeypatch):
-        other = hand.add(Picture(size=(60, 40), seed=1), Picture(seed=9))
-        desk.outcome(desk.tagger, hand.ids[:1])
-        focused = desk.stale([shard, other])
-        monkeypatch.setattr("etl.stages.staleness.FOCUS_SHARDS", 0)
+    def test_a_lake_that_is_looked_at_in_parts_gives_the_same_answers(self, lake, desk, hand, shard, monkeypatch):
+        shards = [shard, hand.add(Picture(size=(60, 40), seed=1), *(Picture(seed=n) for n in range(9, 19)))]
+        desk.outcome(desk.tagger, hand.ids[:4])
 
-        assert desk.stale([shard, other]) == focused
-        assert len(focused) == 3
+        def answers() -> Any:
+            snapshot = Snapshot.take(lake)
+            counted = count_stale(snapshot, shards, desk.chain[:1]), count_waiting(snapshot, shards, desk.chain)
+            return desk.stale(shards), *counted, planning.survey(snapshot)
+
+        whole = answers()
+        monkeypatch.setattr(parting, "FOCUS_SHARDS", 0)
+        monkeypatch.setattr(parting, "ROW_BYTES", 64 << 20)  # of 512 MB: some three parts
+
+        assert answers() == whole
+        assert len(whole[0]) == 10
 
     def test_failures_of_another_input_do_not_count(self, desk, hand, shard):
         desk.outcome(desk.tagger, hand.ids, value="new")
