@@ -185,7 +185,9 @@ def _show_progress(context: Context, found: Sequence[Progress]) -> None:
         out.print("no takedown is pending")
     for one in found:
         rows, size = sum(one.rows.values()), sum(one.bytes.values())
-        out.print(f"takedown {one.takedown.takedown_id}: {one.state}; {rows:,} rows, {size:,} bytes gone now")
+        out.print(
+            f"takedown {one.takedown.takedown_id}: {one.state}; {rows:,} rows removed now, {size:,} bytes are zeros"
+        )
         _show_waiting(context, one.state, one.orders, one.until)
         _show_holders(context, one.manifests)
 

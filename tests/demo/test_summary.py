@@ -67,6 +67,15 @@ def test_a_count_that_differs_is_named_with_both_numbers(
         check_counts(hand.lake, "demo", served(**expected))
 
 
+def test_a_picture_that_was_taken_down_since_is_no_difference(lake: Lake) -> None:
+    hand = Handmade(lake)
+    hand.annotate(hand.add(DOG, source="demo", failed=["taken_down", "decode"]), DOG)
+    build(lake, list(MANIFESTS))
+    check_counts(lake, "demo", served(ok=2, decode=1))
+    with pytest.raises(CountsDifferError, match="taken_down: served 0, in the lake 1"):
+        check_counts(lake, "demo", served(ok=3, decode=1))
+
+
 def test_pictures_without_an_outcome_are_work_for_annotate(hand: Handmade) -> None:
     build(hand.lake, list(MANIFESTS))
     assert unfinished(hand.lake, "demo") is None
