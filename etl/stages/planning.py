@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from etl.errors import DataError, UnknownNameError
 from etl.lake import Lake, Snapshot
 from etl.lake.ids import digest
+from etl.lake.parting import parts
 from etl.models.store import ModelStore
 from etl.settings import Catalog
 from etl.settings.catalog import STAGES
-from etl.stages.parting import parts
 from etl.stages.staleness import MAX_TRIES, annotator_chain, count_stale, order_items, stage_chain
 
 __all__ = [

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from etl.lake import Snapshot
+from etl.lake.parting import parts
 from etl.models.store import ModelStore
 from etl.settings import Catalog
 from etl.stages.annotators import Annotator, annotator_of
-from etl.stages.parting import parts
 from etl.stages.registry import stage_class
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import pytest
 from handmade import Picture
 
 from etl.errors import ConfigurationError, DataError, UnknownNameError
-from etl.lake import Lake, Snapshot
+from etl.lake import Lake, Snapshot, parting
 from etl.lake.ids import digest
 from etl.models.store import ModelStore
 from etl.settings import Network, Source
-from etl.stages import parting, planning
+from etl.stages import planning
 from etl.stages.annotators import Annotator, annotator_of, register
 from etl.stages.planning import check_group, plan_groups, plan_request, read_request, request_key
 from etl.stages.registry import stage_class
@@ -204,7 +204,7 @@ class TestOrderItems:
 
         whole = answers()
         monkeypatch.setattr(parting, "FOCUS_SHARDS", 0)
-        monkeypatch.setattr(parting, "ROW_BYTES", 64 << 20)  # of 512 MB: some three parts
+        monkeypatch.setattr(parting, "ROW_BYTES", 64 << 20)  # of 512 MB: three parts
 
         assert answers() == whole
         assert len(whole[0]) == 10
