@@ -5,29 +5,30 @@ Counts add up by construction: of each stage, ok + empty + failed + pending is t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from etl.lake.parting import parts
 from etl.lake.snapshot import Snapshot
 from etl.settings.catalog import STAGES
 
 _SHARDS = """
     with settled as (select shard_id, attempt, count(*) as urls, count(*) filter (status = 'failed') as failed
-        from raw.downloads group by all),
-    pictures as (select shard_id, attempt, count(*) as images from images group by all)
+        from raw.downloads group by all)
     select s.source, s.shard_id, s.attempt, s.planned_at, s.n_urls as urls,
-        settled.urls is not null as settled,
-        coalesce(settled.failed, 0) as failed_urls, coalesce(pictures.images, 0) as images
-    from shards s left join settled using (shard_id, attempt) left join pictures using (shard_id, attempt)
+        settled.urls is not null as settled, coalesce(settled.failed, 0) as failed_urls
+    from shards s left join settled using (shard_id, attempt)
     where ? is null or s.source = ? order by s.source, s.planned_at, s.shard_id, s.attempt"""
+_PICTURES = "select shard_id, attempt, count(*) from images where ? is null or source = ? group by all"
 _STAGES = """
     with stages as (select unnest(?::varchar[]) as stage)
     select i.source, i.shard_id, i.attempt, stages.stage, coalesce(o.status, 'pending') as status, o.reason,
         count(*) as n
     from images i cross join stages
     left join outcomes o on o.image_id = i.image_id and o.stage = stages.stage
-    where ? is null or i.source = ? group by all order by all"""
+    where ? is null or i.source = ? group by all"""
 _ANNOTATORS = """
     select c.source, c.stage, c.annotator_id, a.model, a.untrained
     from current c join annotators a using (annotator_id) where ? is null or c.source = ?"""
@@ -112,15 +113,22 @@ class SourceState:
 
 def read_ledger(snapshot: Snapshot, source: str | None = None) -> list[SourceState]:
     """The state of every source with shards, by name, or of one source; empty when there is none."""
+    images: Counter[tuple[str, int]] = Counter()
+    cells: Counter[tuple[str, str, int, str, str, str]] = Counter()
     with snapshot.connect() as connection:
         shards = connection.execute(_SHARDS, [source, source]).to_arrow_table().to_pylist()
-        cells = connection.execute(_STAGES, [list(STAGES), source, source]).fetchall()
         annotators = {(row[0], row[1]): row[2:] for row in connection.execute(_ANNOTATORS, [source, source]).fetchall()}
+        for _ in parts(connection):
+            for shard, attempt, n in connection.execute(_PICTURES, [source, source]).fetchall():
+                images[shard, attempt] += n
+            for *cell, reason, n in connection.execute(_STAGES, [list(STAGES), source, source]).fetchall():
+                name, shard, attempt, stage, status = cell
+                cells[name, shard, attempt, stage, status, reason or ""] += n
     pending: dict[tuple[str, int], dict[str, int]] = {}
     by_source: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
-    for name, shard, attempt, stage, status, reason, n in cells:
+    for (name, shard, attempt, stage, status, reason), n in sorted(cells.items()):
         counts = by_source.setdefault(name, {}).setdefault(stage, {}).setdefault(status, {})
-        counts[reason or ""] = counts.get(reason or "", 0) + n
+        counts[reason] = counts.get(reason, 0) + n
         if status == "pending":
             pending.setdefault((shard, attempt), {})[stage] = n
     states: list[SourceState] = []
@@ -129,9 +137,9 @@ def read_ledger(snapshot: Snapshot, source: str | None = None) -> list[SourceSta
             _stage(stage, by_source.get(name, {}).get(stage, {}), annotators.get((name, stage))) for stage in STAGES
         )
         own = tuple(
-            ShardState(**row, pending=pending.get((row["shard_id"], row["attempt"]), {}))
+            ShardState(**row, images=images[key], pending=pending.get(key, {}))
             for row in shards
-            if row["source"] == name
+            if row["source"] == name and (key := (row["shard_id"], row["attempt"]))
         )
         states.append(SourceState(name, stages[0].images, own, stages))
     return states

@@ -32,7 +32,6 @@ def parts(connection: duckdb.DuckDBPyConnection, shards: Sequence[str] | None = 
     Returns:
         The number of each part; the query of that part is to be run before the next one is asked for.
     """
-    connection.execute("set preserve_insertion_order=false")  # it would buffer results; what needs an order asks for it
     if shards is not None and len(shards) <= FOCUS_SHARDS:
         _focus(connection, shards)
         yield 0

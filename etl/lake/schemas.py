@@ -300,7 +300,7 @@ _TABLES = (
             _UNIT,
             Column("stage", _string, "tag, ground, caption or embed"),
             _ANNOTATOR,
-            Column("shards", pa.list_(_string), "shards whose images it lists"),
+            Column("shards", pa.list_(_string), "every shard that holds a copy of an image it lists"),
             Column("items", _string, "key of its list of images, relative to the lake"),
             Column("n_items", _long, "images in the list"),
             Column("request", _string, "Airflow run or command that opened it"),
