@@ -54,9 +54,6 @@ def set_up(connection: duckdb.DuckDBPyConnection, *, memory: str, spill: Path, s
     connection.execute(f"set memory_limit='{memory}'")
     connection.execute(f"set temp_directory={quoted(str(spill))}")
     connection.execute("set TimeZone='UTC'; set enable_progress_bar=false; set threads=2")
-    # To keep the order of rows it would buffer whole results: a table made of thousands of files ran out of memory.
-    # What needs an order asks for it.
-    connection.execute("set preserve_insertion_order=false")
     if s3:
         _reach_s3(connection, s3)
 
