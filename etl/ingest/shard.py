@@ -7,11 +7,7 @@ a twin's tar is deleted, and a retry finds the record and only commits.
 from __future__ import annotations
 
 import io
-import shutil
-import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -28,6 +24,7 @@ from etl.lake.commit import COMMITTED, FENCED
 from etl.lake.ids import url_digest
 from etl.lake.orders import SliceRecord, commit_order, finish_slice, open_order, read_slice
 from etl.lake.parts import table_key
+from etl.lake.scratch import scratch_folder
 
 
 def ingest_shard(lake: Lake, ref: ShardRef, progress: Progress | None = None) -> IngestCounts:
@@ -68,7 +65,7 @@ def _silent(done: int, total: int) -> None:
 
 
 def _work(lake: Lake, shard: Shard, tombstones: Tombstones, progress: Progress) -> None:
-    with _scratch(lake.settings.scratch) as folder:
+    with scratch_folder(lake.settings.scratch, "ingest-", "nothing was stored") as folder:
         fates, tar = _fetch(lake, shard, tombstones, folder, progress)
         if tar is not None:
             fates = judge(fates, tar, shard, tombstones, lake.settings.decode_threads)
@@ -76,22 +73,6 @@ def _work(lake: Lake, shard: Shard, tombstones: Tombstones, progress: Progress) 
         record = finish_slice(lake, shard.ref.unit, 0, to_tables(fates, shard, tar_key), count(fates))
         if tar_key is not None and tar_key != _named_tar(lake, record):
             lake.store.delete(tar_key)  # a twin won the slice: nothing names ours
-
-
-@contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="ingest-", dir=root))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise RetryableError(
-            f"the scratch folder {root} failed: {error}",
-            remedy="free its disk or set GROUNDLAKE_SCRATCH to another one, then run it again: nothing was stored",
-        ) from error
 
 
 def _fetch(

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.errors import RetryableError
 from etl.lake.lake import Lake
 from etl.lake.parts import ROW_GROUP, Part, table_key
 from etl.lake.schemas import TABLES
+from etl.lake.scratch import scratch_folder
 
 SCRATCH_PREFIX = "rewrite-"
 
@@ -43,7 +39,7 @@ def write_stream(lake: Lake, name: str, chunks: Iterable[pa.Table], folder: str,
         RetryableError: The scratch folder or the store failed.
     """
     statistics = _Statistics(name)
-    with _scratch(lake.settings.scratch) as place:
+    with scratch_folder(lake.settings.scratch, SCRATCH_PREFIX, "no row changed") as place:
         file = place / "part.parquet"
         schema = TABLES[name].schema
         with pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer:
@@ -95,19 +91,3 @@ class _Statistics:
     def text(self) -> str:
         found: dict[str, Any] = {"numRecords": self.rows, "minValues": self._low, "maxValues": self._high}
         return json.dumps(found | {"nullCount": self._nulls})
-
-
-@contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=root))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    except OSError as error:
-        raise RetryableError(
-            f"the scratch folder {root} failed: {error}",
-            remedy="free its disk or set GROUNDLAKE_SCRATCH to another one, then run it again: no row changed",
-        ) from error
