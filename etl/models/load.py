@@ -5,16 +5,20 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import etl
 from etl.errors import ConfigurationError
 from etl.models.folders import check_folder
 from etl.models.store import ModelStore, folder_digest
 from etl.settings import Network
+
+PACKAGE = Path(etl.__file__).parent
 
 
 def materialise(models: ModelStore, network: Network) -> Path:
     """A checked local copy of the network's weights, added to the model store when they are not there yet.
 
     ``untrained:<configuration>/<seed>`` is built once; of two builders one wins, so all tasks use the same weights.
+    ``packaged:<pack>/<network>@<digits>`` is copied from this package once; the digits say which weights are meant.
     ``file:<folder>`` is copied into the store once; afterwards the folder is needed no more.
 
     Raises:
@@ -26,6 +30,9 @@ def materialise(models: ModelStore, network: Network) -> Path:
     stored = models.weights_digest(network)
     if kind == "file":
         _add_folder(models, network, Path(text).expanduser(), stored)
+    elif kind == "packaged":
+        if stored is None:
+            models.add(network, packaged_folder(network))
     elif stored is None:
         from etl.models.untrained import build  # imports every network: only whoever builds pays for it
 
@@ -35,6 +42,25 @@ def materialise(models: ModelStore, network: Network) -> Path:
             build(network.family, configuration, int(seed), Path(folder))
             models.add(network, Path(folder))
     return models.fetch(network)
+
+
+def packaged_folder(network: Network) -> Path:
+    """The folder of a network whose weights this package carries.
+
+    Raises:
+        ConfigurationError: There is none, or its weights are not those that the catalog names.
+    """
+    name, _, digits = network.weights.removeprefix("packaged:").partition("@")
+    pack, _, part = name.partition("/")
+    folder = PACKAGE / pack / "weights" / part
+    check_folder(folder, network.family)
+    found = folder_digest(folder)
+    if not found.startswith(digits):
+        raise ConfigurationError(
+            f"this groundlake carries other weights of {name} ({found[:12]}) than the catalog names ({digits})",
+            remedy=f"write packaged:{name}@{found[:12]} into the catalog for those it carries, under another model name",
+        )
+    return folder
 
 
 def _add_folder(models: ModelStore, network: Network, folder: Path, stored: str | None) -> None:

@@ -34,6 +34,9 @@ class GroundOptions(StageOptions):
     nms_iou: float = Field(0.5, ge=0, le=1, description="Overlap above which the worse of two boxes goes")
     class_agnostic_nms: bool = Field(True, description="Whether boxes of different tags suppress each other")
     max_boxes: int | None = Field(None, ge=1, description="Keep the best only")
+    non_object_tags: tuple[str, ...] = Field(
+        (), description="Tags that are no objects, such as colours, textures and verbs: never asked for"
+    )
     prompt_style: Style = Field("phrases", description="phrases: each tag on its own; joined: one phrase of all")
 
 
@@ -72,7 +75,9 @@ class GroundStage(Stage):
         self.segmenter = Segmenter(segmenter, device, entry.dtype)
 
     def skip(self, item: WorkItem) -> Result | None:
-        return None if tags_of(item) else Result("empty", "no_tags", value=[])
+        if self._objects(item):
+            return None
+        return Result("empty", "no_object_tags" if tags_of(item) else "no_tags", value=[])
 
     def shape(self, width: int, height: int) -> Hashable:
         return self.detector.shape(width, height)
@@ -110,7 +115,12 @@ class GroundStage(Stage):
     def _prompts(self, item: WorkItem) -> list[Prompt]:
         if not self.detector.takes(item.width, item.height):
             return []
-        return plan_prompts(tags_of(item), self.detector.tokens, self.detector.max_text_len, self.options.prompt_style)
+        return plan_prompts(
+            self._objects(item), self.detector.tokens, self.detector.max_text_len, self.options.prompt_style
+        )
+
+    def _objects(self, item: WorkItem) -> list[str]:
+        return [tag for tag in tags_of(item) if tag not in self.options.non_object_tags]
 
     def _answer(self, item: WorkItem, passes: Sequence[tuple[Prompt, Raw]]) -> Found | Result:
         if not self.detector.takes(item.width, item.height):

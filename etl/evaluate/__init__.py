@@ -1,0 +1,1 @@
+"""Scores of annotators against ground truth in the lake."""
