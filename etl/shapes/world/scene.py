@@ -85,6 +85,7 @@ def make_scene(
     size: tuple[int, int] | None = None,
     count: int | None = None,
     extent: tuple[float, float] | None = None,
+    gray: bool | None = None,
 ) -> Scene:
     """A scene drawn from ``random``; the same generator state gives the same scene.
 
@@ -93,12 +94,14 @@ def make_scene(
         size: Width and height in pixels; else one of ``SIZES``.
         count: Instances wanted, 0 to 8; fewer when no more fit. Else 1 to 8, and none in one of fifty.
         extent: Smallest and largest extent in pixels; else ``SMALLEST`` to half the longer side.
+        gray: Whether the picture has no colours; else one of twenty has none.
     """
     width, height = size or SIZES[random.integers(len(SIZES))]
     if count is None:
         count = 0 if random.random() < 0.02 else int(random.integers(1, 9))
     low, high = extent or (max(SMALLEST, max(width, height) / 8), max(width, height) / 2)
-    gray = random.random() < 0.05
+    colourless = random.random() < 0.05  # drawn in any case: the choices move nothing else
+    gray = colourless if gray is None else gray
     canvas = background(random, width, height, gray=gray)
     placed = _place(random, width, height, count, (low, high), gray)
     for one in placed:
