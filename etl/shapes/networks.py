@@ -135,6 +135,22 @@ def detector_config(words: int) -> dict[str, Any]:
     }
 
 
+def encoder_config(tokenizer: Any) -> dict[str, Any]:
+    """CLIP's text tower, laid out for a tokenizer."""
+    return {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "projection_dim": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 77,
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,  # with 2 transformers would pool the largest id instead
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
 def ram_preprocessor() -> Preprocessor:
     """What the tagger sees: a square, stretched."""
     side = SWIN_SIZES["image_size"]
@@ -232,6 +248,12 @@ def save_blip2(network: Any, tokenizer: Any, folder: Path) -> None:
             **CLIP_PIXELS,
         },
     )
+
+
+def save_clip_text(network: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a text embedder."""
+    _save(network, folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _save(network: Any, folder: Path) -> None:

@@ -11,10 +11,11 @@ import torch
 from etl.shapes.train.loop import Plan, Task, train
 
 PLANS = {
-    "tagger": Plan(steps=8_500, batch=16, learning_rate=2e-3),
-    "segmenter": Plan(steps=7_000, batch=8, learning_rate=1.5e-3, weight_decay=0.02),
-    "captioner": Plan(steps=5_000, batch=32, learning_rate=1.5e-3),
+    "tagger": Plan(steps=7_000, batch=16, learning_rate=2e-3),
+    "segmenter": Plan(steps=4_500, batch=8, learning_rate=1.5e-3, weight_decay=0.02),
+    "captioner": Plan(steps=4_500, batch=32, learning_rate=1.5e-3),
     "grounder": Plan(steps=7_000, batch=8, learning_rate=1.2e-3, weight_decay=0.02, clip=0.5),
+    "embedder": Plan(steps=600, batch=128, learning_rate=2e-3),
 }
 
 
@@ -44,6 +45,10 @@ def _task(name: str, seed: int, folder: Path) -> Task:
         from etl.shapes.train.captioner import Captioner
 
         return Captioner(seed)
+    if name == "embedder":
+        from etl.shapes.train.embedder import Embedder
+
+        return Embedder(seed)
     from etl.shapes.train.segmenter import Segmenter
 
     return Segmenter(seed)
