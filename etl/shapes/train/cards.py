@@ -16,6 +16,8 @@ class About:
     use: str
     limits: str
     scores: Mapping[str, str]
+    learned_from: str = "in several of eight orientations each"
+    measured_on: str = "scenes of the split `validation`, which shares no seed with the others"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ ABOUT = {
             "off_sentences": "cosines of sentences that training has not seen, the same",
             "probe": "phrases whose shape, colour and texture a linear layer fitted on the other half names",
         },
+        learned_from="phrases, and sentences drawn at random; no pictures",
+        measured_on="all phrases, and on 400 sentences of a seed of their own",
     ),
 }
 
@@ -102,11 +106,11 @@ ABOUT = {
 def card(name: str, made: Made) -> str:
     """The model card of a network, in Markdown; equal arguments give equal bytes."""
     about, plan = ABOUT[name], made.plan
-    drawn = f", {made.drawn:,} scenes, each in several of eight orientations" if made.drawn else " (its words alone)"
+    scenes = f"{made.drawn:,} scenes " if made.drawn else ""
     facts = {
         "Weights": f"sha256 {made.digest}, {made.parameters:,} parameters in float16, {made.size / 1e6:.2f} MB",
         "Licence": "Apache-2.0, as this project; nothing of others went into it",
-        "Data": f"the procedural world of `etl/shapes/world`: split `train`, seed {plan.seed}{drawn}",
+        "Data": f"the procedural world of `etl/shapes/world`, split `train`, seed {plan.seed}: {scenes}{about.learned_from}",
         "Training": f"{made.steps:,} of {plan.steps:,} steps of {plan.batch}, AdamW with a learning rate of up to "
         f"{plan.learning_rate:g}, averaged weights, {made.seconds:,.0f} CPU seconds",
     }
@@ -115,7 +119,7 @@ def card(name: str, made: Made) -> str:
         commands.insert(0, "python -m etl.shapes.train tagger  # whose Swin it starts from")
     lines = [f"# {name} of the shapes pack", "", about.architecture, "", "| | |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in facts.items()]
-    lines += ["", "## Scores", "", "On scenes of the split `validation`, which shares no seed with the others.", ""]
+    lines += ["", "## Scores", "", f"On {about.measured_on}.", ""]
     lines += ["| measured | |", "|---|---|"]
     lines += [f"| {about.scores.get(key, key)} | {value:.4f} |" for key, value in made.scores.items()]
     lines += ["", "## Training it again", "", "```sh", *commands, "```", ""]
