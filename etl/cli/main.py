@@ -8,9 +8,10 @@ import typer
 from typer.core import TyperGroup
 
 from etl import __version__
-from etl.cli import annotate, demo, ingest, lake, manifest, models, stage, takedown, view
+from etl.cli import annotate, demo, ingest, lake, manifest, models, stage, takedown, truth, view
 from etl.cli.common import errors_end_the_process
 from etl.cli.doctor import doctor
+from etl.cli.evaluate import evaluate
 from etl.cli.sql import sql
 from etl.cli.status import status
 
@@ -22,9 +23,11 @@ class InOrderOfUse(TyperGroup):
         "lake",
         "ingest",
         "annotate",
+        "truth",
         "manifest",
         "sql",
         "status",
+        "eval",
         "view",
         "models",
         "takedown",
@@ -56,12 +59,14 @@ Start in three commands, no Airflow needed:
 app.add_typer(lake.app, name="lake")
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(annotate.app, name="annotate")
+app.add_typer(truth.app, name="truth")
 app.add_typer(stage.app, name="stage")
 app.add_typer(models.app, name="models")
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(takedown.app, name="takedown")
 app.command("sql")(sql)
 app.command("status")(status)
+app.command("eval")(evaluate)
 app.add_typer(view.app, name="view")
 app.command("doctor")(doctor)
 app.add_typer(demo.app, name="demo")

@@ -69,4 +69,12 @@ def register(lake: Lake, annotator: Annotator, source: str) -> None:
         "promoted_at": now,
         "reason": "first",
     }
-    lake.append("current", [promotion], digest("current", entry.stage, source, "first"))
+    lake.append("current", [promotion], first_promotion(entry.stage, source))
+
+
+def first_promotion(stage: str, source: str) -> str:
+    """The unit under which the first annotator of a stage and source promotes itself, unless a person was there first.
+
+    It is committed once, so it never undoes a later promotion.
+    """
+    return digest("current", stage, source, "first")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl.lake import Lake, Snapshot
 from etl.lake.claims import Claim, Found, claim, known_orders, open_lists
@@ -16,6 +16,9 @@ from etl.lake.ids import digest
 from etl.stages.annotators import Annotator
 from etl.stages.planning import Group, Request
 from etl.stages.staleness import find_stale, stale_items
+
+if TYPE_CHECKING:
+    import duckdb
 
 ORDER_IMAGES = 10_000  # of one order: its list, and what its slices need, have to fit into memory
 
@@ -65,7 +68,6 @@ def _find(
     """What the next order may list; of ``earlier`` ones of the same request it tries nothing again."""
     annotator = chain[-1].annotator_id
     snapshot = Snapshot.take(lake)
-    blockers: set[str] = set()
     with snapshot.connect() as connection:
         find_stale(connection, shards, chain, force=force)
         connection.execute(
@@ -73,28 +75,46 @@ def _find(
             "(select image_id from raw.outcomes where unit in (select unnest(?::varchar[])))",
             [list(earlier)],
         )
-        copies = connection.execute(
-            "select distinct shard_id from raw.images where image_id in (select image_id from stale)"
-        ).fetchall()
-        places = [row[0] for row in copies]
-        for unit, listed in open_lists(snapshot, connection, annotator, places):
-            connection.register("listed", listed)
-            taken = connection.execute(
-                "delete from stale using listed "
-                "where stale.image_id = listed.image_id and stale.input_digest = listed.input_digest"
-            ).fetchall()
-            connection.unregister("listed")
-            if taken[0][0]:
-                blockers.add(unit)
+        places, blockers = hold_back(snapshot, connection, annotator)
         items = stale_items(connection, chain, ORDER_IMAGES + 1)
         known = known_orders(connection, annotator)
     return Found(
         items=items[:ORDER_IMAGES],
         shards=places,
         known=known,
-        blockers=frozenset(blockers),
+        blockers=blockers,
         more=len(items) > ORDER_IMAGES,
     )
+
+
+def hold_back(
+    snapshot: Snapshot, connection: duckdb.DuckDBPyConnection, annotator_id: str
+) -> tuple[list[str], frozenset[str]]:
+    """Take off the temporary table ``stale`` what open orders of an annotator list.
+
+    Args:
+        snapshot: What decides which orders are open.
+        connection: A connection of it, with the table (columns ``image_id`` and ``input_digest`` at least).
+        annotator_id: The annotator.
+
+    Returns:
+        Every shard that holds a copy of a picture that was in the table, and the orders that took something off it.
+    """
+    copies = connection.execute(
+        "select distinct shard_id from raw.images where image_id in (select image_id from stale)"
+    ).fetchall()
+    places = [row[0] for row in copies]
+    blockers: set[str] = set()
+    for unit, listed in open_lists(snapshot, connection, annotator_id, places):
+        connection.register("listed", listed)
+        taken = connection.execute(
+            "delete from stale using listed "
+            "where stale.image_id = listed.image_id and stale.input_digest = listed.input_digest"
+        ).fetchall()
+        connection.unregister("listed")
+        if taken[0][0]:
+            blockers.add(unit)
+    return places, frozenset(blockers)
 
 
 def note_adopted(lake: Lake, request_key: str, unit: str, stage: str) -> None:

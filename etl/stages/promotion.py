@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from etl.errors import UnknownNameError
 from etl.lake import Lake, Snapshot
+from etl.stages.annotators import first_promotion
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,11 @@ def coverage(snapshot: Snapshot, stage: str, source: str, annotator_id: str) -> 
 
 
 def promote(lake: Lake, stage: str, source: str, annotator_id: str, reason: str) -> None:
-    """Make an annotator the current one of a stage and source; views show its rows from now on."""
+    """Make an annotator the current one of a stage and source; views show its rows from now on.
+
+    A model that runs for the first time afterwards, as after a promotion of ground truth, leaves it so.
+    """
+    lake.commit("current", first_promotion(stage, source), [])
     row = {
         "stage": stage,
         "source": source,
