@@ -17,7 +17,7 @@ from etl.demo.airflow_env import USER, AirflowSite
 from etl.demo.follow import Follower, Run
 from etl.demo.pictures import SampleSource
 from etl.demo.ports import HOST, answers, free_port
-from etl.demo.prepare import SOURCE, Layout, picture_port, prepare
+from etl.demo.prepare import Layout, picture_port, prepare
 from etl.demo.processes import Child, spawn, tail
 from etl.demo.report import Report
 from etl.demo.session import check_disk, session, stop_other
@@ -38,6 +38,7 @@ class Demo:
 
     layout: Layout
     sample: SampleSource
+    source: str
     lake: Lake
     airflow: Airflow
     server: Child
@@ -67,13 +68,13 @@ def demo(root: Path, report: Report) -> Iterator[Demo]:
         state.choose("airflow_port", site.port)
         port = picture_port(state)
         with report.phase("Preparing pictures, catalog and lake"):
-            sample, lake = prepare(layout, f"http://{HOST}:{port}", report)
+            ready = prepare(layout, f"http://{HOST}:{port}", report)
         with report.phase("Starting Airflow"):
             server = _serve(layout, site, state, port)
             airflow = Airflow(site, state.add)
             airflow.start(DAGS)
             _make_pools(airflow, settings)
-        yield Demo(layout, sample, lake, airflow, server)
+        yield Demo(layout, ready.sample, ready.source, ready.lake, airflow, server)
 
 
 def run(root: Path, report: Report) -> None:
@@ -83,6 +84,7 @@ def run(root: Path, report: Report) -> None:
         RunFailedError: A task failed; its log was printed.
         GroundlakeError: Something of the above, or the lake does not hold what was served.
     """
+    from etl.demo.scores import score
     from etl.demo.summary import check_counts, print_summary, unfinished
 
     with _ended_by_a_closed_terminal(), demo(root, report) as running:
@@ -92,10 +94,10 @@ def run(root: Path, report: Report) -> None:
             if left:
                 report.line(f"  going on with {len(left)} runs of an interrupted demo", "yellow")
                 follower.skip_told(left)
-            followed = follower.follow([*left, trigger(running, "ingest", {"sources": [SOURCE]})])
+            followed = follower.follow([*left, trigger(running, "ingest", {"sources": [running.source]})])
             # After a failed or killed run there may be work that no new picture will trigger.
             for _ in CHAIN:
-                work = unfinished(running.lake, SOURCE)
+                work = unfinished(running.lake, running.source)
                 if work is not None:
                     report.line(f"  an earlier run left work for {work[0]}; triggering it", "yellow")
                     followed += follower.follow([trigger(running, *work)])
@@ -103,9 +105,11 @@ def run(root: Path, report: Report) -> None:
             report.line(
                 "Everything is done already: no new urls, every image annotated, every manifest built.", "green"
             )
-        check_counts(running.lake, SOURCE, running.sample)
+        check_counts(running.lake, running.source, running.sample)
+        with report.phase("Scoring the annotations against the truth"):
+            evaluation = score(running.lake, running.sample, running.source)
         report.line("")
-        print_summary(running.lake, SOURCE, running.layout, report)
+        print_summary(running.lake, running.source, running.layout, evaluation, report)
     report.line(report.times(), "dim")
     report.line("Look around in the UI: make ui        Query the lake: .venv/bin/groundlake sql --help")
 
@@ -118,7 +122,9 @@ def ui(root: Path, report: Report) -> None:
         report.line(f"Airflow:  {site.address}", "bold green")
         report.line(f"Login:    {USER}", "bold green")
         report.line(f"Password: {site.password()}", "bold green")
-        report.line(f"Trigger 'ingest' with the source '{SOURCE}' to see the chain run. Ctrl-C stops everything.")
+        report.line(
+            f"Trigger 'ingest' with the source '{running.source}' to see the chain run. Ctrl-C stops everything."
+        )
         try:
             while True:
                 running.check()

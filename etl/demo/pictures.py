@@ -1,4 +1,4 @@
-"""The sample source: generated pictures, the failures a crawl meets, the url list, and the truth about all of it."""
+"""The sample source: scenes with known truth, the failures a crawl meets, the url list, and what must become of it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,24 @@ import io
 import json
 import random
 import shutil
-import struct
-import zlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from etl.demo.server import ANSWERS
+from etl.shapes.files.awkward import awkward_pictures, broken_files, strips
+from etl.shapes.files.site import Served, write_scenes
+from etl.shapes.files.truth import TruthFiles, truth_files, write_truth
+from etl.shapes.world.scene import Scene
 
-VERSION = 1  # raised when the pictures or the list change
-LIST, TRUTH = "urls.parquet", "truth.json"
-_COLOURS = {
-    "red": (214, 48, 49), "green": (39, 155, 88), "blue": (41, 98, 214), "yellow": (241, 196, 15),
-    "purple": (142, 68, 173), "orange": (230, 126, 34), "white": (245, 245, 245), "black": (25, 25, 25),
-}  # fmt: skip
-_SIZES = ((400, 300), (300, 400), (320, 320), (256, 192), (192, 256), (400, 200), (128, 128), (96, 144), (48, 64))
-_SHAPES = ("circle", "square", "triangle", "bar")
-_PICTURES = 240
-_ORIENTED_EVERY = 20  # every so many pictures carries an EXIF orientation, 2 to 8 in turn
+VERSION = 2  # raised when the pictures or the list change; part of every url, for urls are identity
+LIST, KNOWN = "urls.parquet", "sample.json"
+SCENES = 200
 
 
 @dataclass(frozen=True)
@@ -48,158 +42,113 @@ class SampleSource:
     n_urls: int
     list_duplicates: int
 
+    @property
+    def truth(self) -> TruthFiles:
+        """The truth about every picture that is ``ok``, beside the list."""
+        return truth_files(self.list_path.parent)
+
 
 @dataclass
 class _Site:
-    """The site while it is built: files, special answers, and the list's rows with their expected fate."""
+    """The site while it is built: files, special answers, the list's rows with their expected fate, and the truth."""
 
     folder: Path
     base_url: str
     rows: list[tuple[str, str | None, str]] = field(default_factory=list)
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    truth: list[tuple[str, Scene]] = field(default_factory=list)
 
     def add(self, path: str, fate: str, data: bytes | None = None, caption: str | None = None, **answer: Any) -> None:
         """Put a file and its row; ``answer`` is what the server does instead of only serving the file."""
+        file = self.folder / path
         if data is not None:
-            file = self.folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
         if answer:
-            self.answers[f"/{path}"] = answer
+            self.answers[f"/{self.folder.name}/{path}"] = answer
         self.rows.append((f"{self.base_url}/{path}", caption, fate))
+
+    def add_scene(self, path: str, scene: Scene, data: bytes | None = None, **answer: Any) -> None:
+        """Put a picture that must enter the lake, its sentence as its caption, and its truth."""
+        self.add(path, "ok", data, scene.sentence, **answer)
+        self.truth.append((f"{self.base_url}/{path}", scene))
+
+
+def place_of(folder: Path) -> Path:
+    """Where ``make_source`` puts its pictures and its list: another version's lie beside them."""
+    return folder / f"v{VERSION}"
 
 
 def make_source(folder: Path, base_url: str) -> SampleSource:
-    """Make the pictures and the list in ``folder``, unless they are there.
+    """Make the pictures, their truth and the list below ``folder``, unless they are there.
 
     The same arguments make the same bytes; urls are identity, so keep the port of ``base_url`` between runs.
 
     Args:
-        folder: Served by ``etl.demo.server``; what was in it is replaced.
+        folder: Served by ``etl.demo.server``; what was in this version's part of it is replaced.
         base_url: Where the server will be, without a slash at its end.
     """
-    truth = folder / TRUTH
-    wanted = {"version": VERSION, "base_url": base_url}
-    if truth.is_file():
-        known = json.loads(truth.read_text())
-        if {key: known.get(key) for key in wanted} == wanted:
-            return SampleSource(folder / LIST, **known["source"])
-    shutil.rmtree(folder, ignore_errors=True)
-    site = _Site(folder, base_url)
-    pictures = _add_pictures(site)
+    place = place_of(folder)
+    known, wanted = place / KNOWN, {"version": VERSION, "scenes": SCENES, "base_url": base_url}
+    if known.is_file():
+        content = json.loads(known.read_text())
+        if {key: content.get(key) for key in wanted} == wanted:
+            return SampleSource(place / LIST, **content["source"])
+    shutil.rmtree(place, ignore_errors=True)
+    site = _Site(place, f"{base_url}/{place.name}")
+    pictures = _add_scenes(site)
+    _add_awkward(site)
     _add_duplicates(site, pictures)
     _add_failures(site, pictures)
     repeated = site.rows[:2]  # as url lists do
     rows = site.rows + repeated
     random.Random(VERSION).shuffle(rows)  # noqa: S311 - reproducible on purpose
-    pq.write_table(pa.table({"url": [row[0] for row in rows], "caption": [row[1] for row in rows]}), folder / LIST)
+    pq.write_table(pa.table({"url": [row[0] for row in rows], "caption": [row[1] for row in rows]}), place / LIST)
+    write_truth(place, site.truth)
     (folder / ANSWERS).write_text(json.dumps(site.answers, indent=1))
     expected = dict(sorted(Counter(fate for _, _, fate in site.rows).items()))
-    source = SampleSource(folder / LIST, expected, len(site.rows), len(repeated))
+    source = SampleSource(place / LIST, expected, len(site.rows), len(repeated))
     content = {key: value for key, value in asdict(source).items() if key != "list_path"}
-    truth.write_text(json.dumps({**wanted, "source": content}, indent=1))  # last: it says that all is there
+    known.write_text(json.dumps({**wanted, "source": content}, indent=1))  # last: it says that all is there
     return source
 
 
-def _add_pictures(site: _Site) -> list[bytes]:
-    made: list[bytes] = []
-    for number in range(_PICTURES):
-        image, caption = draw(number)
-        data, suffix = _encode(image, number)
-        # One answer comes late, within any sensible time-out.
-        site.add(f"pictures/{number:04d}.{suffix}", "ok", data, caption, **({"delay": 0.4} if number == 7 else {}))
-        made.append(data)
+def _add_scenes(site: _Site) -> list[Served]:
+    made = write_scenes(site.folder / "pictures", f"{site.base_url}/pictures", range(SCENES))
+    for number, one in enumerate(made):
+        late: dict[str, Any] = {"delay": 0.4} if number == 7 else {}  # within any sensible time-out
+        site.add_scene(f"pictures/{one.path.name}", one.scene, **late)
     return made
 
 
-def draw(number: int) -> tuple[Image.Image, str]:
-    """Picture ``number`` (RGB, 48 to 400 px a side): coloured shapes on a gradient; and its caption."""
-    chance = random.Random(f"picture {number}")  # noqa: S311 - reproducible on purpose
-    size = _SIZES[number % len(_SIZES)]
-    top, bottom, *colours = chance.sample(sorted(_COLOURS), 5)
-    image = _gradient(size, _COLOURS[top], _COLOURS[bottom])
-    pen = ImageDraw.Draw(image)
-    words = []
-    for colour in colours[: 1 + number % 3]:
-        shape = chance.choice(_SHAPES)
-        side = chance.randint(min(size) // 4, min(size) // 2)
-        left, upper = chance.randint(0, size[0] - side), chance.randint(0, size[1] - side)
-        _SHAPE[shape](pen, (left, upper, left + side, upper + side), _COLOURS[colour])
-        words.append(f"a {colour} {shape}")
-    pen.text((3, 3), f"{number}", fill=(128, 128, 128))  # no two pictures are the same
-    return image, f"{' and '.join(words)} on a {top} background"
+def _add_awkward(site: _Site) -> None:
+    for one in awkward_pictures():
+        site.add_scene(f"awkward/{one.name}", one.scene, one.data)
 
 
-def _gradient(size: tuple[int, int], top: tuple[int, ...], bottom: tuple[int, ...]) -> Image.Image:
-    ramp = Image.linear_gradient("L").resize(size)
-    return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), ramp)
-
-
-_Pen = Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], tuple[int, ...]], None]
-_SHAPE: dict[str, _Pen] = {
-    "circle": lambda pen, box, colour: pen.ellipse(box, fill=colour),
-    "square": lambda pen, box, colour: pen.rectangle(box, fill=colour),
-    "triangle": lambda pen, box, colour: pen.polygon(
-        [(box[0], box[3]), (box[2], box[3]), ((box[0] + box[2]) // 2, box[1])], fill=colour
-    ),
-    "bar": lambda pen, box, colour: pen.rectangle((box[0], (box[1] * 2 + box[3]) // 3, box[2], box[3]), fill=colour),
-}
-
-
-def _encode(image: Image.Image, number: int) -> tuple[bytes, str]:
-    """JPEG, PNG or WebP in turn; some grey, some with alpha, some that a viewer must turn."""
-    exif = Image.Exif()
-    if number % _ORIENTED_EVERY == 0:
-        exif[0x0112] = 2 + number // _ORIENTED_EVERY % 7
-        return _bytes(image, "JPEG", quality=88, exif=exif), "jpg"
-    if number % 10 == 3:
-        return _bytes(image.convert("L"), "JPEG", quality=85), "jpg"
-    if number % 10 == 4:
-        image.putalpha(Image.linear_gradient("L").resize(image.size).point(lambda level: 128 + level // 2))
-        return _bytes(image, "PNG"), "png"
-    if number % 5 == 1:
-        return _bytes(image, "PNG"), "png"
-    if number % 5 == 2:
-        return _bytes(image, "WEBP", quality=80), "webp"
-    return _bytes(image, "JPEG", quality=90), "jpg"
-
-
-def _bytes(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def _add_duplicates(site: _Site, pictures: list[bytes]) -> None:
-    for number in range(0, 120, 10):
-        site.add(f"mirror/{number:04d}", "duplicate", pictures[number], f"a copy of picture {number}")
-    first = site.rows[0][0].removeprefix(site.base_url)
+def _add_duplicates(site: _Site, pictures: list[Served]) -> None:
+    for one in pictures[::17]:
+        number = one.path.stem
+        site.add(f"mirror/{number}", "duplicate", one.path.read_bytes(), f"a copy of picture {number}")
+    first = f"/{site.folder.name}/pictures/{pictures[0].path.name}"
     site.add("moved.jpg", "duplicate", caption="picture 0 at its old address", redirect=first)
 
 
-def _add_failures(site: _Site, pictures: list[bytes]) -> None:
-    for number in (0, 5, 60, 85):
-        site.add(f"broken/cut-{number}.jpg", "decode", pictures[number][: len(pictures[number]) // 2])
+def _add_failures(site: _Site, pictures: list[Served]) -> None:
+    for broken in broken_files([one.path.read_bytes() for one in pictures[:4]]):
+        site.add(f"broken/{broken.name}", broken.fails, broken.data)
     for number in range(3):
-        site.add(f"broken/page-{number}.jpg", "decode", f"<html><body>{number}: log in first</body></html>".encode())
-    for number in range(2):
-        site.add(f"broken/empty-{number}.jpg", "empty", b"")
-    for number in range(3):
-        site.add(f"broken/pixel-{number}.png", "too_small", _bytes(Image.new("RGB", (8, 8), (number, 0, 0)), "PNG"))
-    site.add("broken/bomb.png", "too_large", bomb())
+        site.add(f"broken/pixel-{number}.png", "too_small", _png(Image.new("RGB", (8, 8), (number, 0, 0))))
+    for one in strips():
+        site.add(f"broken/{one.name}", "too_small", one.data)
     for number in range(12):
         site.add(f"gone/{number}.jpg", "http_404", caption=f"a picture that was here once, number {number}")
     site.add("failing.jpg", "http_500", status=500)
-    site.add("private.png", "robots", pictures[1], headers={"X-Robots-Tag": "noai"})
+    site.add("private.png", "robots", pictures[1].path.read_bytes(), headers={"X-Robots-Tag": "noai"})
     site.rows.append(("ftp://example.invalid/picture.jpg", "not on the web", "bad_url"))
 
 
-def bomb(side: int = 30_000) -> bytes:
-    """A PNG of a few bytes whose header claims ``side`` x ``side`` pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(bytes(3 * 1024))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

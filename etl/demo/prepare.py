@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from etl.demo.pictures import SampleSource, make_source
+from etl.demo.pictures import VERSION, SampleSource, make_source
 from etl.demo.ports import HOST, free_port, is_free
 from etl.demo.processes import MARKER
 from etl.demo.report import Report
@@ -23,7 +23,7 @@ from etl.settings.project import FILE_NAME
 if TYPE_CHECKING:
     from etl.lake import Lake
 
-SOURCE = "demo"
+SOURCE = "demo"  # the name of the sample's source where no older demo has taken it
 SHARDS = 3
 SLOTS = 2  # stages that run at a time, as the pools of profile local have it
 
@@ -76,6 +76,11 @@ class Layout:
         """The PNG of annotated pictures."""
         return self.folder / "contact-sheet.png"
 
+    @property
+    def worst(self) -> Path:
+        """The PNG of the pictures whose annotations are furthest from the truth."""
+        return self.folder / "worst.png"
+
     def settings(self) -> Settings:
         """The settings of this process, with the demo's places.
 
@@ -116,19 +121,30 @@ def picture_port(state: State) -> int:
     return port
 
 
-def prepare(layout: Layout, base_url: str, report: Report) -> tuple[SampleSource, Lake]:
+@dataclass(frozen=True)
+class Prepared:
+    """What a demo runs on: the sample, the name of its source in catalog and lake, and the lake."""
+
+    sample: SampleSource
+    source: str
+    lake: Lake
+
+
+def prepare(layout: Layout, base_url: str, report: Report) -> Prepared:
     """Make what is missing of pictures, catalog and lake; what is there already stays.
 
     Args:
         layout: Where to.
         base_url: Where the pictures will be served.
-        report: Told when ``groundlake.yaml`` names another lake.
+        report: Told when ``groundlake.yaml`` names another lake, or the lake holds the sample of an older demo.
     """
     from etl.lake import Lake
 
     sample = make_source(layout.pictures, base_url)
-    source = {
-        "uri": os.path.relpath(sample.list_path, layout.folder),
+    uri = os.path.relpath(sample.list_path, layout.folder)
+    source = _source_name(layout, uri, report)
+    content = {
+        "uri": uri,
         "url_column": "url",
         "caption_column": "caption",
         "licence": "generated",
@@ -136,12 +152,35 @@ def prepare(layout: Layout, base_url: str, report: Report) -> tuple[SampleSource
         "max_failed_share": 0.6,  # a good part of the sample is broken on purpose
         "download": {"allow_private_addresses": True, "timeout": 5, "retries": 0},
     }
-    _write_yaml(layout.catalog / "sources" / f"{SOURCE}.yaml", source)
+    _write_yaml(_source_file(layout, source), content)
     (layout.catalog / "models").mkdir(parents=True, exist_ok=True)
     for name, spec in MANIFESTS.items():
         _write_yaml(layout.catalog / "manifests" / f"{name}.yaml", spec)
     _write_project(layout, report)
-    return sample, Lake.create(str(layout.lake), layout.settings())
+    return Prepared(sample, source, Lake.create(str(layout.lake), layout.settings()))
+
+
+def _source_file(layout: Layout, source: str) -> Path:
+    return layout.catalog / "sources" / f"{source}.yaml"
+
+
+def _source_name(layout: Layout, uri: str, report: Report) -> str:
+    """What the sample is called: ``demo``, unless the sample of another version has that name.
+
+    Under one name the urls of both would be counted together, and the annotators that are current for the old pictures
+    would be so for the new ones.
+    """
+    first = _source_file(layout, SOURCE)
+    if not first.exists() or yaml.safe_load(first.read_text()).get("uri") == uri:
+        return SOURCE
+    name = f"{SOURCE}-{VERSION}"
+    if not _source_file(layout, name).exists():
+        report.line(
+            f"Notice: the source {SOURCE!r} of this lake is the sample of an older groundlake and stays as it is; "
+            f"today's sample comes beside it as {name!r} ('make clean' and 'make demo' would begin afresh)",
+            "yellow",
+        )
+    return name
 
 
 def _write_project(layout: Layout, report: Report) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.status import Status
+from rich.table import Table
 
 
 class Report:
@@ -27,6 +30,17 @@ class Report:
     def line(self, text: str, style: str | None = None) -> None:
         """Print a line. The text is never read as markup: it may hold urls, paths and logs."""
         self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Print a table, whole numbers to the right."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        content = [tuple(row) for row in rows]
+        for number, name in enumerate(columns):
+            numeric = any(isinstance(row[number], int) for row in content)
+            table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=number == 0)
+        for row in content:
+            table.add_row(*(str(value) for value in row))
+        self.console.print(table, markup=False)
 
     def working(self, text: str) -> None:
         """Say what is being waited for, beside the spinner."""

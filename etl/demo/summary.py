@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from rich import box
-from rich.table import Table
+from collections.abc import Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from etl.demo.pictures import SampleSource
 from etl.demo.prepare import MANIFESTS, Layout
@@ -16,11 +14,20 @@ from etl.ingest.failures import TAKEN_DOWN
 from etl.lake import Lake, Snapshot
 from etl.settings.catalog import STAGES
 
+if TYPE_CHECKING:
+    from etl.evaluate.evaluation import Evaluation
+
 Work = tuple[str, dict[str, object]]
 
 _OUTCOMES = """
-    select stage, status, reason, count(*) from outcomes where source = ?
-    group by stage, status, reason order by status = 'failed', status = 'empty', reason"""
+    with counted as (
+        select stage, status, reason, count(*) as n from outcomes where source = ? group by all)
+    select stage,
+        coalesce(sum(n) filter (status = 'ok'), 0)::int as ok,
+        coalesce(sum(n) filter (status = 'empty'), 0)::int as empty,
+        coalesce(sum(n) filter (status = 'failed'), 0)::int as failed,
+        coalesce(string_agg(n || ' ' || reason, ', ' order by n desc, reason) filter (reason is not null), '') as why
+    from counted group by stage"""
 _UNTRAINED = """
     select distinct c.stage from current c join annotators a using (annotator_id)
     where c.source = ? and a.untrained order by all"""
@@ -102,46 +109,69 @@ def counts(lake: Lake, source: str) -> dict[str, int]:
     return {name: number for name, number in named.items() if number}
 
 
-def print_summary(lake: Lake, source: str, layout: Layout, report: Report) -> None:
-    """Print what the lake holds of a source, and draw its contact sheet."""
-    from etl.viewer.contact_sheet import contact_sheet
+def print_summary(lake: Lake, source: str, layout: Layout, evaluation: Evaluation, report: Report) -> None:
+    """Print what the lake holds of a source and how right it is; draw its contact sheet and its worst pictures."""
+    _print_counts(lake, source, report)
+    _print_scores(evaluation, report)
+    _print_manifests(lake, layout, report)
+    _draw(lake, source, layout, evaluation, report)
+    warn_of_untrained(lake, source, report)
 
+
+def _print_counts(lake: Lake, source: str, report: Report) -> None:
     urls = counts(lake, source)
     with Snapshot.take(lake).connect() as connection:
         outcomes = connection.execute(_OUTCOMES, [source]).fetchall()
         annotations = connection.execute(_ANNOTATIONS, [source]).to_arrow_table().to_pylist()[0]
+    report.table(f"{sum(urls.values())} urls served", ["became", "urls"], _by_size(urls))
+    stages = sorted(outcomes, key=lambda row: STAGES.index(row[0]))
+    report.table(f"{urls.get('ok', 0)} images", ["stage", "ok", "empty", "failed", "why"], stages)
+    kinds = [(name.replace("_", " "), number or 0) for name, number in annotations.items()]
+    report.table("Annotations", ["kind", "rows"], kinds)
+
+
+def _print_scores(evaluation: Evaluation, report: Report) -> None:
+    """One row for each thing that is scored, with the number of its cases in the truth."""
+    rows = []
+    for what, lines in groupby(evaluation.lines(), key=lambda line: line.what):
+        scores = list(lines)
+        told = ", ".join(f"{one.score} {'-' if one.value is None else f'{one.value:.3f}'}" for one in scores)
+        rows.append((what, told, scores[0].n))
+    title = f"Scores of the annotators against the truth of {evaluation.images.evaluated} images"
+    report.table(title, ["what", "scores", "of"], rows)
+    for note in evaluation.notes:
+        report.line(f"  {note}", "yellow")
+
+
+def _print_manifests(lake: Lake, layout: Layout, report: Report) -> None:
+    with Snapshot.take(lake).connect() as connection:
         manifests = connection.execute(_MANIFESTS).fetchall()
-        untrained = [stage for (stage,) in connection.execute(_UNTRAINED, [source]).fetchall()]
-    total = sum(urls.values())
-    _table(report, f"{total} urls served", ["became", "urls"], _by_size(urls))
-    stages = [(stage, _outcome(status, reason), number) for stage, status, reason, number in outcomes]
-    stages.sort(key=lambda row: STAGES.index(row[0]))
-    _table(report, f"{urls.get('ok', 0)} images", ["stage", "outcome", "images"], stages)
-    rows = [(name.replace("_", " "), number or 0) for name, number in annotations.items()]
-    _table(report, "Annotations", ["kind", "rows"], rows)
     built = [(name, kind, images, notes) for name, kind, images, notes, _ in manifests]
-    _table(report, "Manifests", ["name", "format", "images", "annotations"], built)
+    report.table("Manifests", ["name", "format", "images", "annotations"], built)
     for *_, path in manifests:  # not in the table, where a long path would be cut
         report.line(f"  {layout.lake / path}")
+
+
+def _draw(lake: Lake, source: str, layout: Layout, evaluation: Evaluation, report: Report) -> None:
+    from etl.evaluate.picture import draw_worst
+    from etl.viewer.contact_sheet import contact_sheet
+
     drawn = contact_sheet(lake, layout.contact_sheet, source=source)
     report.line(f"\nContact sheet of {drawn} pictures: {layout.contact_sheet}")
+    worst = draw_worst(lake, evaluation, layout.worst)
+    report.line(f"The {worst} worst pictures beside their truth: {layout.worst}")
+
+
+def warn_of_untrained(lake: Lake, source: str, report: Report) -> None:
+    """Say which current annotators of a source have random weights; nothing when none has."""
+    with Snapshot.take(lake).connect() as connection:
+        untrained = [stage for (stage,) in connection.execute(_UNTRAINED, [source]).fetchall()]
     if untrained:
         report.line(
             f"ATTENTION: the annotators of {', '.join(untrained)} are UNTRAINED (random weights): "
-            "tags, boxes, masks and captions have the right form and mean nothing.",
+            "what they say has the right form and means nothing.",
             "bold yellow",
         )
-
-
-def _table(report: Report, title: str, columns: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    content = [tuple(row) for row in rows]
-    for number, name in enumerate(columns):
-        numeric = bool(content) and isinstance(content[0][number], int)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not numeric)
-    for row in content:
-        table.add_row(*(str(value) for value in row))
-    report.console.print(table, markup=False)
 
 
 def _by_size(urls: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -149,10 +179,6 @@ def _by_size(urls: Mapping[str, int]) -> list[tuple[str, int]]:
     first = ("ok", "duplicate")
     failed = sorted((item for item in urls.items() if item[0] not in first), key=lambda item: (-item[1], item[0]))
     return [(name, urls.get(name, 0)) for name in first] + [(f"failed/{name}", number) for name, number in failed]
-
-
-def _outcome(status: str, reason: str | None) -> str:
-    return f"{status}/{reason}" if reason else str(status)
 
 
 def _value(row: tuple[Any, ...] | None) -> int:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from etl.cli import ingest, main
-from etl.demo.pictures import draw
 from etl.demo.server import serve
 from etl.errors import DataError
 from etl.ingest.counts import IngestCounts
 from etl.lake import Lake, Snapshot
+from etl.shapes.files.site import write_scenes
 
 Groundlake = Callable[..., tuple[int, str, str]]
 
@@ -40,7 +40,8 @@ def groundlake(
 def test_run_downloads_a_list_and_a_second_run_has_nothing_to_do(groundlake: Groundlake, tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
-    draw(1)[0].save(site / "a.png")
+    (picture,) = write_scenes(site, "", [1])
+    picture.path.rename(site / "a.png")
     with serve(site) as base:
         (tmp_path / "list.csv").write_text(f"link,text\n{base}/a.png,a picture\n{base}/gone.png,\nnonsense,\n")
         mine = ("--urls", "list.csv", "--url-col", "link", "--caption-col", "text", "--source", "mine")

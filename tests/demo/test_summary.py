@@ -11,8 +11,12 @@ from handmade import START, Handmade, Picture, Thing
 from etl.demo.pictures import SampleSource
 from etl.demo.prepare import MANIFESTS, Layout
 from etl.demo.report import Report
-from etl.demo.summary import CountsDifferError, check_counts, counts, print_summary, unfinished
-from etl.lake import Lake
+from etl.demo.scores import score
+from etl.demo.summary import CountsDifferError, check_counts, counts, print_summary, unfinished, warn_of_untrained
+from etl.evaluate.evaluation import Evaluation
+from etl.lake import Lake, Snapshot
+from etl.shapes.files.truth import write_truth
+from etl.shapes.world.splits import numbered_scene
 
 DOG = Picture(things=[Thing("dog", (10, 20, 110, 220), "a dog")], seed=1)
 TWO = Picture(things=[Thing("box", (0, 0, 50, 50)), Thing("ball", (60, 60, 90, 90), "a red ball")], seed=2)
@@ -95,21 +99,46 @@ def test_manifests_that_were_never_built_are_work_for_manifest(hand: Handmade) -
     assert unfinished(hand.lake, "demo") == ("manifest", {"names": sorted(others)})
 
 
-def test_the_summary_names_every_count_the_manifests_and_the_contact_sheet(
-    hand: Handmade, report: Report, said: Callable[[], str], tmp_path: Path
+@pytest.fixture
+def evaluation(hand: Handmade, tmp_path: Path) -> Evaluation:
+    """That of three pictures whose truth is scenes of the same size."""
+    with Snapshot.take(hand.lake).connect() as connection:
+        urls = connection.execute("select min(url) from sightings group by image_id order by all").fetchall()
+    scenes = [numbered_scene("test", number, size=(640, 480), count=2) for number in range(len(urls))]
+    write_truth(tmp_path, [(url, scene) for (url,), scene in zip(urls, scenes, strict=True)])
+    return score(hand.lake, SampleSource(tmp_path / "urls.parquet", {}, 0, 0), "demo")
+
+
+def test_the_summary_names_counts_scores_manifests_and_pictures_to_look_at(
+    hand: Handmade, evaluation: Evaluation, report: Report, said: Callable[[], str], tmp_path: Path
 ) -> None:
     build(hand.lake, ["demo-coco"])
     layout = Layout(tmp_path)
     layout.folder.mkdir()
-    print_summary(hand.lake, "demo", layout, report)
+    print_summary(hand.lake, "demo", layout, evaluation, report)
     lines = [" ".join(line.split()) for line in said().splitlines()]
     for wanted in (
         *("6 urls served", "ok 3", "duplicate 1", "failed/http_404 1", "failed/decode 1"),
-        *("3 images", "tag ok 3", "ground ok 2", "ground empty/no_boxes 1"),
+        *("3 images", "tag 3 0 0", "ground 2 1 0 1 no_boxes"),
         *("tags 3", "boxes 3", "masks 3", "image captions 3", "instance captions 2", "text embeddings 5"),
+        "Scores of the annotators against the truth of 3 images",
+        "boxes ap 0.000, ap50 0.000, ap75 0.000 6",
         *("demo-coco coco 2 3", f"{layout.lake}/manifests/demo-coco/v"),
         f"Contact sheet of 3 pictures: {layout.contact_sheet}",
+        f"The 3 worst pictures beside their truth: {layout.worst}",
     ):
         assert wanted in lines
-    assert layout.contact_sheet.read_bytes().startswith(b"\x89PNG")
+    for picture in (layout.contact_sheet, layout.worst):
+        assert picture.read_bytes().startswith(b"\x89PNG")
     assert "UNTRAINED" in said()
+
+
+def test_only_annotators_that_are_current_and_untrained_are_called_so(
+    lake: Lake, report: Report, said: Callable[[], str]
+) -> None:
+    hand = Handmade(lake)
+    hand.annotate(hand.add(DOG, source="old"), DOG, untrained=True)
+    warn_of_untrained(lake, "demo", report)
+    assert "UNTRAINED" not in said()
+    warn_of_untrained(lake, "old", report)
+    assert "caption, embed, ground, tag are UNTRAINED" in said()

@@ -24,7 +24,9 @@ from etl.demo.follow import Follower, Run
 from etl.demo.prepare import MANIFESTS, SHARDS, SOURCE
 from etl.demo.processes import MARKER
 from etl.demo.report import Report
+from etl.demo.scores import score
 from etl.demo.summary import check_counts, counts, print_summary, unfinished
+from etl.evaluate.evaluation import Evaluation
 from etl.lake import Snapshot
 from etl.lake.schemas import TABLES
 from etl.settings.catalog import STAGES
@@ -164,13 +166,31 @@ def test_every_manifest_of_the_catalog_was_built_whole(world: World, runs: list[
         assert len(list(folder.iterdir())) > 1
 
 
-def test_the_summary_counts_what_is_there_and_says_that_the_annotators_are_untrained(
-    world: World, runs: list[Run]
+@pytest.fixture(scope="module")
+def evaluation(world: World, runs: list[Run]) -> Evaluation:
+    """What the annotators of the first run are worth."""
+    return score(world.demo.lake, world.demo.sample, world.demo.source)
+
+
+def test_every_picture_is_scored_against_its_truth(world: World, evaluation: Evaluation) -> None:
+    images = world.demo.sample.expected["ok"]
+    assert evaluation.images.evaluated == images
+    assert evaluation.images.per_stage == {"tag": images, "ground": images, "caption": images}
+    assert set(evaluation.images.without_outcome.values()) == set(evaluation.images.failed.values()) == {0}
+    assert set(evaluation.tags.groups) == {"shapes", "colours", "textures"}
+
+
+def test_the_summary_counts_what_is_there_and_calls_annotators_untrained_only_if_they_are(
+    world: World, evaluation: Evaluation
 ) -> None:
-    print_summary(world.demo.lake, SOURCE, world.demo.layout, world.report)
+    layout = world.demo.layout
+    print_summary(world.demo.lake, SOURCE, layout, evaluation, world.report)
     assert f"{world.demo.sample.n_urls} urls served" in world.said()
-    assert "UNTRAINED" in world.said()
-    assert world.demo.layout.contact_sheet.read_bytes().startswith(b"\x89PNG")
+    assert f"against the truth of {evaluation.images.evaluated} images" in world.said()
+    untrained = world.sql("select bool_or(untrained) from current join annotators using (annotator_id)")
+    assert ("UNTRAINED" in world.said()) == untrained[0][0]
+    for picture in (layout.contact_sheet, layout.worst):
+        assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_second_ingest_finds_nothing_new_and_adds_no_row_to_any_table(world: World, runs: list[Run]) -> None:

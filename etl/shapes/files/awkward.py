@@ -6,6 +6,7 @@ import io
 import itertools
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,23 +26,24 @@ GIANT = (152.0, 164.0)
 
 @dataclass(frozen=True)
 class Awkward:
-    """One file.
-
-    Attributes:
-        name: File name, unique among all.
-        data: Its bytes.
-        scene: What it shows; None where it is no picture.
-        fails: The class of failure that ingest's default limits give it; None when it enters the lake.
-    """
+    """A whole picture by its file name, which is unique among all, and what it shows."""
 
     name: str
     data: bytes
-    scene: Scene | None = None
-    fails: str | None = None
+    scene: Scene
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that is no whole picture; ``fails`` is the class of failure that ingest gives it."""
+
+    name: str
+    data: bytes
+    fails: str
 
 
 def awkward_pictures(split: Split = "test") -> list[Awkward]:
-    """Whole pictures, each with its scene: the same ones every time."""
+    """Whole pictures that enter the lake: the same ones every time."""
     made = []
     for kind, (name, make) in enumerate({"empty": _empty, "giant": _giant, "tiny": _tiny}.items()):
         for number in range(EACH):
@@ -52,28 +54,23 @@ def awkward_pictures(split: Split = "test") -> list[Awkward]:
 
 
 def strips(split: Split = "test") -> list[Awkward]:
-    """Pictures one pixel high, and one pixel wide, without a shape; a source whose ``min_side`` is 1 takes them."""
+    """Pictures one pixel high, and one pixel wide, without a shape: too small, unless a source's ``min_side`` is 1."""
     made = []
     for name, (width, height) in {"row": (160, 1), "column": (1, 160)}.items():
         random = scene_random(split, FIRST + 90_000 + height)
         scene = Scene(background(random, width, height, gray=False).astype(np.uint8), ())
-        made.append(Awkward(f"{name}.png", _png(scene.pixels), scene, "too_small"))
+        made.append(Awkward(f"{name}.png", _png(scene.pixels), scene))
     return made
 
 
-def broken_files(whole: bytes, suffix: str) -> list[Awkward]:
-    """Files that are no whole picture: cut, a page instead of a picture, empty, and a bomb.
-
-    Args:
-        whole: An encoded picture, which is cut.
-        suffix: That of its format.
-    """
-    page = b"<html><body>log in first</body></html>"
+def broken_files(whole: Sequence[bytes]) -> list[Broken]:
+    """Files that are no whole picture: each of ``whole`` cut in half, pages instead of pictures, empty ones, a bomb."""
+    pages = [f"<html><body>{number}: log in first</body></html>".encode() for number in range(3)]
     return [
-        Awkward(f"cut.{suffix}", whole[: len(whole) // 2], fails="decode"),
-        Awkward("page.jpg", page, fails="decode"),
-        Awkward("empty.jpg", b"", fails="empty"),
-        Awkward("bomb.png", bomb(), fails="too_large"),
+        *(Broken(f"cut-{number}.jpg", data[: len(data) // 2], "decode") for number, data in enumerate(whole)),
+        *(Broken(f"page-{number}.jpg", page, "decode") for number, page in enumerate(pages)),
+        *(Broken(f"empty-{number}.jpg", b"", "empty") for number in range(2)),
+        Broken("bomb.png", bomb(), "too_large"),
     ]
 
 

@@ -25,6 +25,11 @@ class TruthFiles(NamedTuple):
     captions: Path
 
 
+def truth_files(folder: Path) -> TruthFiles:
+    """Where ``write_truth`` puts its files."""
+    return TruthFiles(folder / INSTANCES, folder / CAPTIONS)
+
+
 def write_truth(folder: Path, pictures: Iterable[tuple[str, Scene]]) -> TruthFiles:
     """Write what is true of (url, scene) pairs into two COCO files of ``folder``; the same pairs give the same bytes.
 
@@ -51,7 +56,7 @@ def write_truth(folder: Path, pictures: Iterable[tuple[str, Scene]]) -> TruthFil
             annotations.append({"id": len(annotations) + 1, "image_id": number, **_annotation(one)})
         captions.append({"id": number, "image_id": number, "caption": scene.sentence})
     categories = [{"id": number, "name": shape, "supercategory": "shape"} for shape, number in CATEGORIES.items()]
-    files = TruthFiles(folder / INSTANCES, folder / CAPTIONS)
+    files = truth_files(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write(files.instances, images=images, annotations=annotations, categories=categories)
     _write(files.captions, images=images, annotations=captions)

@@ -26,21 +26,17 @@ def of(whole: list[Awkward], kind: str) -> list[Awkward]:
 def test_whole_pictures_show_their_scene_and_enter_the_lake(whole: list[Awkward]) -> None:
     assert len({one.name for one in whole}) == len(whole) == 3 * EACH
     for one in whole:
-        assert one.scene is not None
         assert np.abs(np.asarray(decode_upright(one.data)).astype(int) - one.scene.pixels).mean() <= 10
-        assert one.fails is None
         assert isinstance(inspect(one.data, Download()), Picture)
 
 
 def test_empty_pictures_have_no_instance_no_tag_and_a_sentence(whole: list[Awkward]) -> None:
     for one in of(whole, "empty"):
-        assert one.scene is not None
         assert (one.scene.instances, one.scene.tags, one.scene.sentence) == ((), [], "no shapes")
 
 
 def test_a_giant_shape_takes_nearly_the_whole_picture(whole: list[Awkward]) -> None:
     for one in of(whole, "giant"):
-        assert one.scene is not None
         (instance,) = one.scene.instances
         x1, y1, x2, y2 = instance.box
         height, width = one.scene.pixels.shape[:2]
@@ -48,7 +44,7 @@ def test_a_giant_shape_takes_nearly_the_whole_picture(whole: list[Awkward]) -> N
 
 
 def test_tiny_shapes_are_down_to_six_pixels_and_their_truth_can_be_seen(whole: list[Awkward]) -> None:
-    instances = [instance for one in of(whole, "tiny") if one.scene for instance in one.scene.instances]
+    instances = [instance for one in of(whole, "tiny") for instance in one.scene.instances]
     longer = [max(x2 - x1, y2 - y1) for x1, y1, x2, y2 in (instance.box for instance in instances)]
     assert 5 <= min(longer) <= 7
     assert max(longer) <= 17
@@ -60,17 +56,19 @@ def test_strips_are_one_pixel_high_or_wide_and_too_small_unless_the_source_says_
     for one in strips():
         found = inspect(one.data, Download())
         assert isinstance(found, Rejected)
-        assert found.error_class == one.fails == "too_small"
+        assert found.error_class == "too_small"
         assert isinstance(inspect(one.data, Download(min_side=1)), Picture)
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_broken_files_fail_as_they_say(whole: list[Awkward], number: int) -> None:
-    picture = whole[number]
-    for one in broken_files(picture.data, picture.name.rpartition(".")[2]):
+def test_broken_files_fail_as_they_say(whole: list[Awkward]) -> None:
+    jpeg, png, webp = (one.data for one in whole[:3])
+    broken = broken_files([jpeg, png, webp])
+    assert {one.fails for one in broken} == {"decode", "empty", "too_large"}
+    assert len({one.name for one in broken}) == len(broken)
+    for one in broken:
         found = inspect(one.data, Download())
         assert isinstance(found, Rejected)
-        assert (found.error_class, one.scene) == (one.fails, None)
+        assert found.error_class == one.fails
 
 
 def test_the_bomb_is_small_and_claims_to_be_huge() -> None:
@@ -78,7 +76,3 @@ def test_the_bomb_is_small_and_claims_to_be_huge() -> None:
     assert len(data) < 1000
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(data))
-
-
-def test_they_are_the_same_every_time(whole: list[Awkward]) -> None:
-    assert [(one.name, one.data) for one in awkward_pictures()] == [(one.name, one.data) for one in whole]

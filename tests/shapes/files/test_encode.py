@@ -18,7 +18,7 @@ NUMBERS = range(72)  # at which every orientation came up
 
 @pytest.fixture(scope="module")
 def encoded() -> list[tuple[Scene, Encoded]]:
-    scenes = [numbered_scene("test", number) for number in NUMBERS]
+    scenes = [numbered_scene("test", number, size=(96, 64), count=2) for number in NUMBERS]
     return [(scene, encode(scene, number)) for number, scene in zip(NUMBERS, scenes, strict=True)]
 
 
