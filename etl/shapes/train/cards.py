@@ -16,7 +16,7 @@ class About:
     use: str
     limits: str
     scores: Mapping[str, str]
-    learned_from: str = "in several of eight orientations each"
+    learned_from: str = "scenes, each in several of eight orientations"
     measured_on: str = "scenes of the split `validation`, which shares no seed with the others"
 
 
@@ -106,11 +106,11 @@ ABOUT = {
 def card(name: str, made: Made) -> str:
     """The model card of a network, in Markdown; equal arguments give equal bytes."""
     about, plan = ABOUT[name], made.plan
-    scenes = f"{made.drawn:,} scenes " if made.drawn else ""
+    data = f"{made.drawn:,} {about.learned_from}" if made.drawn else about.learned_from
     facts = {
         "Weights": f"sha256 {made.digest}, {made.parameters:,} parameters in float16, {made.size / 1e6:.2f} MB",
         "Licence": "Apache-2.0, as this project; nothing of others went into it",
-        "Data": f"the procedural world of `etl/shapes/world`, split `train`, seed {plan.seed}: {scenes}{about.learned_from}",
+        "Data": f"the procedural world of `etl/shapes/world`, split `train`, seed {plan.seed}: {data}",
         "Training": f"{made.steps:,} of {plan.steps:,} steps of {plan.batch}, AdamW with a learning rate of up to "
         f"{plan.learning_rate:g}, averaged weights, {made.seconds:,.0f} CPU seconds",
     }
