@@ -219,7 +219,7 @@ class TestWhatIsWrong:
         assert caught.value.remedy
 
     def test_a_file_that_is_not_there_is_named(self, tmp_path):
-        with pytest.raises(DataError, match="cannot read none.json: No such file"):
+        with pytest.raises(DataError, match=r"cannot read none\.json: No such file"):
             read_coco(Path("none.json"))
 
 
