@@ -84,7 +84,7 @@ def run(root: Path, report: Report) -> None:
         RunFailedError: A task failed; its log was printed.
         GroundlakeError: Something of the above, or the lake does not hold what was served.
     """
-    from etl.demo.scores import score
+    from etl.demo.scores import TRUTH, score
     from etl.demo.summary import check_counts, print_summary, unfinished
 
     with _ended_by_a_closed_terminal(), demo(root, report) as running:
@@ -111,6 +111,7 @@ def run(root: Path, report: Report) -> None:
         report.line("")
         print_summary(running.lake, running.source, running.layout, evaluation, report)
     report.line(report.times(), "dim")
+    report.line(f"Score any annotator: .venv/bin/groundlake eval --truth {TRUTH} --source {running.source}")
     report.line("Look around in the UI: make ui        Query the lake: .venv/bin/groundlake sql --help")
 
 

@@ -128,10 +128,10 @@ def _add_awkward(site: _Site) -> None:
 
 def _add_duplicates(site: _Site, pictures: list[Served]) -> None:
     for one in pictures[::17]:
-        number = one.path.stem
-        site.add(f"mirror/{number}", "duplicate", one.path.read_bytes(), f"a copy of picture {number}")
-    first = f"/{site.folder.name}/pictures/{pictures[0].path.name}"
-    site.add("moved.jpg", "duplicate", caption="picture 0 at its old address", redirect=first)
+        site.add(f"mirror/{one.path.stem}", "duplicate", one.path.read_bytes(), one.scene.sentence)
+    first = pictures[0]
+    target = f"/{site.folder.name}/pictures/{first.path.name}"
+    site.add("moved.jpg", "duplicate", caption=first.scene.sentence, redirect=target)
 
 
 def _add_failures(site: _Site, pictures: list[Served]) -> None:
