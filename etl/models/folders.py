@@ -43,7 +43,9 @@ def check_folder(folder: Path, family: str) -> dict[str, Any]:
         ConfigurationError: The folder is missing, holds no safetensors, or another family's weights.
     """
     if not folder.is_dir():
-        raise ConfigurationError(f"the weights folder {folder} does not exist", remedy="correct 'file:' in the catalog")
+        raise ConfigurationError(
+            f"the weights folder {folder} does not exist", remedy="correct 'weights' in the catalog"
+        )
     config = read_json(folder, "config.json")
     found, expected = config.get("model_type"), MODEL_TYPES[family]
     if found != expected:

@@ -13,6 +13,18 @@ from PIL import Image
 from etl.errors import ConfigurationError
 from etl.models.folders import read_json
 
+# What upstream's networks were trained with: mean and spread per channel of values 0..1, and PIL's interpolations.
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+SAM_PIXELS = {
+    "image_mean": [123.675 / 255, 116.28 / 255, 103.53 / 255],
+    "image_std": [58.395 / 255, 57.12 / 255, 57.375 / 255],
+}
+CLIP_PIXELS = {
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+BILINEAR, BICUBIC = 2, 3
+
 
 @dataclass(frozen=True)
 class Preprocessor:

@@ -1,4 +1,4 @@
-"""Small tokenizers for the untrained networks: every ASCII text has tokens, and the ids are those the networks need."""
+"""Tokenizers of the small networks: every ASCII text has tokens, and the ids are those the networks need."""
 
 from __future__ import annotations
 

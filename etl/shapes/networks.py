@@ -12,9 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from etl.models.pixels import Preprocessor
+from etl.models.pixels import BICUBIC, BILINEAR, CLIP_PIXELS, IMAGENET, SAM_PIXELS, Preprocessor
 from etl.models.ram import SWIN, TAG_LIST, THRESHOLDS, Tagger
-from etl.models.small import BICUBIC, BILINEAR, CLIP_PIXELS, IMAGENET, SAM_PIXELS
 from etl.shapes.world.words import TAGS
 
 SWIN_SIZES: dict[str, Any] = {

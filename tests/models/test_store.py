@@ -10,7 +10,7 @@ from etl.models.store import WeightsChangedError, folder_digest
 from etl.settings import Network
 from etl.storage import StorageError
 
-NETWORK = Network(family="ram", weights="untrained:small/0")
+NETWORK = Network(family="ram", weights="packaged:shapes/tagger@0123456789ab")
 
 
 @pytest.fixture

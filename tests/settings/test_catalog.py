@@ -10,7 +10,7 @@ from etl.errors import ConfigurationError, UnknownNameError
 from etl.settings import load_catalog
 from etl.settings.catalog import STAGES
 
-MODEL = "stage: tag\nnetworks: {tagger: {family: ram, weights: 'untrained:tiny/1'}}\n"
+MODEL = "stage: tag\nnetworks: {tagger: {family: ram, weights: 'packaged:tiny/tagger@000000000001'}}\n"
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_model_can_be_named_instead_of_the_default(folder: Path) -> None:
         ("sources", "uri: x\nmodels: {tags: m}\n", ["models.tags", "'tag'", "'embed'"]),
         ("models", MODEL.replace("stage: tag", "stage: tags"), ["stage", "'tags'", "'tag', 'ground'"]),
         ("models", MODEL.replace("ram", "rom"), ["networks.tagger.family", "'rom'", "'ram'"]),
-        ("models", MODEL.replace("untrained:", "random:"), ["networks.tagger.weights", "'random:tiny/1'", "untrained"]),
+        ("models", MODEL.replace("packaged:", "random:"), ["networks.tagger.weights", "'random:tiny/", "packaged:"]),
         ("models", "stage: tag\n", ["networks", "required"]),
         ("manifests", "format: voc\nsql: select 1\n", ["format", "'voc'", "'coco'"]),
         ("manifests", "format: coco\n", ["sql", "required"]),

@@ -13,8 +13,8 @@ from etl.models.store import ModelStore
 from etl.settings import ModelEntry, Network
 from etl.stages.annotators import Annotator, annotator_of, register
 
-NETWORK = Network(family="ram", weights="untrained:tiny/1")
-OTHER = Network(family="ram", weights="untrained:tiny/2")
+NETWORK = Network(family="ram", weights="packaged:tiny/tagger@000000000001")
+OTHER = Network(family="ram", weights="packaged:tiny/tagger@000000000002")
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def annotator(fakes: Any, models: ModelStore, **changed: Any) -> Annotator:
 
 
 def test_without_weights_in_the_store_there_is_no_annotator(fakes, models):
-    missing = Network(family="ram", weights="untrained:tiny/3")
+    missing = Network(family="ram", weights="packaged:tiny/tagger@000000000003")
 
     assert annotator_of(fakes.FakeTag, entry(fakes, missing), models) is None
 

@@ -72,7 +72,7 @@ class TestPlanRequest:
 
     def test_missing_weights_make_everything_stale(self, lake, desk, hand, fakes, monkeypatch):
         monkeypatch.setattr(fakes.FakeTag, "roles", ("tagger",))
-        network = Network(family="ram", weights="untrained:tiny/1")
+        network = Network(family="ram", weights="packaged:tiny/tagger@000000000001")
         entry = fakes.entry("tag").model_copy(update={"networks": {"tagger": network}})
         shard = hand.add(Picture(seed=1))
 

@@ -116,7 +116,7 @@ class TestNothingToDo:
 
     def test_upstream_weights_that_are_missing_mean_that_upstream_has_not_run(self, desk, many, fakes, monkeypatch):
         monkeypatch.setattr(fakes.FakeTag, "roles", ("tagger",))
-        network = Network(family="ram", weights="untrained:tiny/1")
+        network = Network(family="ram", weights="packaged:tiny/tagger@000000000001")
         desk.entries["tag"] = fakes.entry("tag").model_copy(update={"networks": {"tagger": network}})
 
         summary = desk.run("ground")

@@ -71,9 +71,7 @@ def publish(name: str, trained: Path, weights: Path = WEIGHTS, models: Path = MO
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     for file in sorted(network.iterdir()):
-        shutil.copyfile(
-            file, place / file.name
-        )  # without its mode: only its owner may read it
+        shutil.copyfile(file, place / file.name)  # without its mode: only its owner may read it
     (weights / f"{name}.md").write_text(card(name, made))
     for file in catalog:
         file.write_text(_named(name).sub(rf"\g<1>{made.digest[:12]}", file.read_text()))
