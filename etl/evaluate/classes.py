@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -27,8 +26,8 @@ class ClassMap(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    classes: Mapping[Label, Label | None] = MappingProxyType({})
-    groups: Mapping[Label, tuple[Label, ...]] = MappingProxyType({})
+    classes: dict[Label, Label | None] = Field(default_factory=dict)
+    groups: dict[Label, tuple[Label, ...]] = Field(default_factory=dict)
     others: Literal["keep", "ignore"] = "keep"
 
     @classmethod

@@ -42,7 +42,7 @@ def match(truth: Sequence[Instance], predicted: Sequence[Instance]) -> list[Matc
     """
     if not truth or not predicted:
         return []
-    ious = _overlaps([one.box for one in truth], [one.box for one in predicted])
+    ious = _overlaps([list(one.box) for one in truth], [list(one.box) for one in predicted])
     rows, columns = _assignment(np.where(ious >= MATCH_IOU, ious, 0.0))
     pairs = [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if ious[r, c] >= MATCH_IOU]
     return [
@@ -52,7 +52,7 @@ def match(truth: Sequence[Instance], predicted: Sequence[Instance]) -> list[Matc
 
 
 def _overlaps(one: Sequence[Any], other: Sequence[Any]) -> npt.NDArray[np.float64]:
-    """IoU of every object (box xywh or RLE) with every other one, by COCO's own code."""
+    """IoU of every object (box xywh as a list, or RLE) with every other one, by COCO's own code."""
     found: npt.NDArray[np.float64] = np.asarray(coco.iou(list(one), list(other), [0] * len(other)))
     return found
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
 from etl.errors import ConfigurationError, DataError
+from etl.evaluate.captions import TOO_SMALL
 from etl.evaluate.evaluation import Evaluation
 from etl.evaluate.rows import Instance, Pair, Said, open_rows
 from etl.evaluate.worst import ImageScore
@@ -24,6 +25,7 @@ from etl.viewer.pictures import decode, read_bytes
 CELL, GAP, LINE, TEXT = 330, 14, 17, 13  # pixels
 _PAIRS_PER_ROW = 2
 _LINES = 9  # of text below a picture
+_TOO_SMALL = " (only the label: too small)"
 _OBJECTS_SHOWN = 12  # more would hide the picture
 _INK, _GREY, _RED, _PAPER = (25, 25, 25), (110, 110, 110), (190, 30, 30), (255, 255, 255)
 _IMAGES = """
@@ -61,7 +63,7 @@ def draw_worst(lake: Lake, evaluation: Evaluation, path: Path, limit: int = 6) -
     if not shown:
         raise DataError(f"no image of the evaluation is left in {lake.uri}", remedy="evaluate again")
     blocks = [_block(number, one, pairs[one.image_id], images[one.image_id]) for number, one in enumerate(shown, 1)]
-    _save(_page(blocks), path)
+    _save(_page(blocks, _heads(evaluation)), path)
     return len(blocks)
 
 
@@ -105,10 +107,11 @@ def _drawn(one: Instance, *, scored: bool) -> Drawn:
 
 
 def _texts(said: Said) -> list[Block]:
-    """Captions and tags of one side; the captions of instances one below the other."""
+    """Captions and tags of one side; the captions of instances from left to right, so that both sides agree."""
     texts = [f"caption: {caption}" for caption in said.captions]
     texts += [f"tags: {', '.join(sorted(said.tags))}"] if said.tags else []
-    texts += [f"{one.label}: {one.caption}" for one in said.instances if one.caption]
+    instances = [one for one in sorted(said.instances, key=lambda one: one.box) if one.caption]
+    texts += [f"{one.label}: {one.caption}" + _TOO_SMALL * (one.flag == TOO_SMALL) for one in instances]
     return [(text, _INK) for text in texts]
 
 
@@ -139,13 +142,29 @@ def _wrapped(text: str) -> list[str]:
     return lines
 
 
-def _page(blocks: Sequence[Image.Image]) -> Image.Image:
+def _heads(evaluation: Evaluation) -> list[Block]:
+    """Who is compared with whom."""
+    chosen = evaluation.chosen
+    pairs = [(stage, chosen.predicted[stage], chosen.truth[stage]) for stage in chosen.stages]
+    return [
+        (
+            f"{stage}: {who.model} against {right.model}" + " - untrained weights" * who.untrained,
+            _RED if who.untrained else _INK,
+        )
+        for stage, who, right in pairs
+    ]
+
+
+def _page(blocks: Sequence[Image.Image], heads: Sequence[Block]) -> Image.Image:
     columns = min(_PAIRS_PER_ROW, len(blocks))
     rows = [blocks[start : start + columns] for start in range(0, len(blocks), columns)]
     heights = [max(block.height for block in row) for row in rows]
     step = blocks[0].width + 2 * GAP
-    page = Image.new("RGB", (columns * step + GAP, 2 * GAP + sum(heights) + 2 * GAP * (len(rows) - 1)), _PAPER)
-    pencil, top = ImageDraw.Draw(page), GAP
+    top = 2 * GAP + LINE * len(heads)
+    page = Image.new("RGB", (columns * step, top + sum(heights) + 2 * GAP * len(rows) - GAP), _PAPER)
+    pencil = ImageDraw.Draw(page)
+    for number, (head, ink) in enumerate(heads):
+        pencil.text((GAP, GAP + LINE * number), head, fill=ink, font=font(TEXT))
     for row, height in zip(rows, heights, strict=True):
         for column, block in enumerate(row):
             page.paste(block, (GAP + column * step, top))
