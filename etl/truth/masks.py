@@ -24,6 +24,23 @@ _MAX_OUTLINE = 1_000_000
 _CORNERS = 3  # that a polygon has at least
 
 
+def check_mask(mask: Runs | Polygons | None, width: int, height: int) -> None:
+    """Refuse what ``mask_of`` would refuse, without making the mask: that takes far longer.
+
+    Args:
+        mask: What a file says.
+        width: Of the picture, pixels.
+        height: Of the picture, pixels.
+
+    Raises:
+        ValueProblem: ``bad_mask``: it does not decode, is of another size, or leaves the picture.
+    """
+    if isinstance(mask, Runs):
+        _check_runs(mask, width, height)
+    elif isinstance(mask, Polygons):
+        _corners(mask, width, height)
+
+
 def mask_of(mask: Runs | Polygons | None, width: int, height: int) -> Rle:
     """The mask in the one form that equal masks share, so that equal objects get equal ids.
 
@@ -34,7 +51,7 @@ def mask_of(mask: Runs | Polygons | None, width: int, height: int) -> Rle:
         height: Of the picture, pixels.
 
     Raises:
-        ValueProblem: ``bad_mask``: it does not decode, is of another size, or leaves the picture.
+        ValueProblem: As of ``check_mask``.
     """
     if mask is None:
         return _nothing(width, height)
@@ -47,16 +64,20 @@ def _nothing(width: int, height: int) -> Rle:
 
 
 def _of_runs(mask: Runs, width: int, height: int) -> Rle:
-    if (mask.width, mask.height) != (width, height):
-        raise _problem(f"a mask of {mask.width}x{mask.height} pixels, of an image of {width}x{height}")
-    pixels = _compressed(mask.counts, width * height) if isinstance(mask.counts, str) else _plain(mask.counts)
-    if pixels != width * height:
-        raise _problem(f"a mask whose runs give {pixels} pixels, of an image of {width}x{height}")
+    _check_runs(mask, width, height)
     if isinstance(mask.counts, str):
         return encode(decode(Rle(mask.counts, height, width, 0)))
     runs = np.asarray(mask.counts, np.int64)
     filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return encode(filled.reshape((height, width), order="F"))
+
+
+def _check_runs(mask: Runs, width: int, height: int) -> None:
+    if (mask.width, mask.height) != (width, height):
+        raise _problem(f"a mask of {mask.width}x{mask.height} pixels, of an image of {width}x{height}")
+    pixels = _compressed(mask.counts, width * height) if isinstance(mask.counts, str) else _plain(mask.counts)
+    if pixels != width * height:
+        raise _problem(f"a mask whose runs give {pixels} pixels, of an image of {width}x{height}")
 
 
 def _compressed(counts: str, pixels: int) -> int:
@@ -78,9 +99,13 @@ def _plain(counts: Sequence[int]) -> int:
 def _of_polygons(mask: Polygons, width: int, height: int) -> Rle:
     from pycocotools import mask as coco
 
-    rings = [_ring(ring, width, height) for ring in mask.rings]
-    merged = coco.merge(coco.frPyObjects([ring.ravel().tolist() for ring in rings], height, width))
+    rings = [corners.ravel().tolist() for corners in _corners(mask, width, height)]
+    merged = coco.merge(coco.frPyObjects(rings, height, width))
     return Rle(merged["counts"].decode("ascii"), height, width, int(coco.area(merged)))
+
+
+def _corners(mask: Polygons, width: int, height: int) -> list[npt.NDArray[np.float64]]:
+    return [_ring(ring, width, height) for ring in mask.rings]
 
 
 def _ring(ring: array[float], width: int, height: int) -> npt.NDArray[np.float64]:

@@ -9,7 +9,7 @@ import pytest
 from truth_files import compressed, plain, rectangle
 
 from etl.stages.masks import decode
-from etl.truth.masks import mask_of
+from etl.truth.masks import check_mask, mask_of
 from etl.truth.model import Polygons, Runs
 from etl.truth.values import ValueProblem
 
@@ -39,6 +39,7 @@ def polygon(*rings) -> Polygons:
     ids=["compressed", "uncompressed", "with runs of no pixel", "polygon", "two polygons"],
 )
 def test_equal_masks_have_the_very_same_form_however_they_were_written(mask):
+    check_mask(mask, WIDTH, HEIGHT)
     found = mask_of(mask, WIDTH, HEIGHT)
 
     assert np.array_equal(decode(found), MASK)
@@ -90,7 +91,7 @@ def test_an_outline_that_touches_the_border_by_rounding_is_clipped():
     ],
 )
 def test_a_mask_that_is_wrong_is_refused_before_anything_decodes_it(mask, words):
-    with pytest.raises(ValueProblem, match=words) as caught:
-        mask_of(mask, WIDTH, HEIGHT)
-
-    assert caught.value.reason == "bad_mask"
+    for look in (check_mask, mask_of):
+        with pytest.raises(ValueProblem, match=words) as caught:
+            look(mask, WIDTH, HEIGHT)
+        assert caught.value.reason == "bad_mask"
