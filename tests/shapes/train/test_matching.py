@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from etl.shapes.train.matching import (
     BEST,
@@ -55,10 +53,10 @@ class TestOverlap:
         assert iou.tolist() == [[1.0, 0.5], [0.25, 0.5], [0.0, 0.0]]
         assert giou.shape == (3, 2)
 
-    @given(st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4))
-    def test_corners_and_centres_are_each_others_inverse(self, values: list[float]):
-        box = torch.tensor([values])
-        torch.testing.assert_close(to_centres(to_corners(box)), box, atol=1e-6, rtol=0)
+    def test_corners_and_centres_are_each_others_inverse(self):
+        centres, corners = torch.tensor([[0.5, 0.25, 0.25, 0.5]]), torch.tensor([[0.375, 0.0, 0.625, 0.5]])
+        torch.testing.assert_close(to_corners(centres), corners)
+        torch.testing.assert_close(to_centres(corners), centres)
 
 
 class TestDecoder:
@@ -132,7 +130,7 @@ class TestEncoder:
         boxes = self.boxes()
         boxes[0, 16:] = math.inf
         moved = self.moved(boxes, torch.zeros(1, self.PLACES, 6), truth((LEFT, CIRCLE)))
-        assert moved
+        assert len(moved) == BEST
         assert max(moved) < 16
 
     def test_of_the_places_inside_those_that_say_the_word_answer(self):

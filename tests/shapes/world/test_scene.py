@@ -83,6 +83,16 @@ def test_no_two_boxes_are_nearly_the_same(scenes: list[Scene]):
         assert all(iou(one, other) <= TOO_CLOSE for one, other in pairs)
 
 
+def test_a_placement_whose_box_is_nearly_anothers_is_refused_though_nothing_is_hidden():
+    frame, inside, corner = (np.zeros((40, 40), bool) for _ in range(3))
+    frame[:, [0, -1]] = frame[[0, -1]] = True
+    inside[4:36, 4:36] = True
+    corner[4:30, 4:30] = True
+    assert iou((0, 0, 40, 40), (4, 4, 36, 36)) > TOO_CLOSE > iou((0, 0, 40, 40), (4, 4, 30, 30))
+    assert not world._acceptable([frame, inside], [frame.sum(), inside.sum()])
+    assert world._acceptable([frame, corner], [frame.sum(), corner.sum()])
+
+
 def test_extents_reach_from_the_smallest_to_half_the_longer_side(scenes: list[Scene]):
     shares, sides = [], []
     for scene in scenes:
