@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.errors import ConfigurationError, DataError, UnknownNameError
-from etl.lake import Snapshot
 from etl.lake.parting import parts
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _DIGITS = 12  # of an id, in messages
 _OUTCOMES = """
     select o.stage, o.annotator_id, o.image_id, o.status, o.requested_at, i.source, i.width, i.height
     from all_outcomes o join images i using (image_id)
-    where o.annotator_id = ? and (? is null or i.source = ?)"""
+    where o.annotator_id in ({}) and (? is null or i.source = ?)"""
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,16 @@ class Chosen:
         return tuple(stage for stage in SCORED if stage in self.truth and stage in self.predicted)
 
 
-def choose(snapshot: Snapshot, *, truth: str, source: str | None = None, annotators: Sequence[str] = ()) -> Chosen:
+def choose(
+    connection: DuckDBPyConnection, *, truth: str, source: str | None = None, annotators: Sequence[str] = ()
+) -> Chosen:
     """Find the annotators of both sides, and the images that count.
 
     An image counts for a stage when the truth's outcome of that stage is ok or empty, and its canonical copy is of
     ``source``. Of a dataset that was landed more than once, the content landed last counts.
 
     Args:
-        snapshot: The lake.
+        connection: A connection of a snapshot of the lake.
         truth: Name of a dataset, or an annotator's id or the unique beginning of it; several with commas between.
         source: Only images of this source.
         annotators: Who is scored, named in the same way; a stage without one is scored for the current annotator.
@@ -82,23 +83,21 @@ def choose(snapshot: Snapshot, *, truth: str, source: str | None = None, annotat
         ConfigurationError: A stage has two annotators or cannot be scored, or current annotators differ by source.
         DataError: There is nothing to score.
     """
-    with snapshot.connect() as connection:
-        known = _known(connection)
-        _check_source(connection, source)
-        candidates = _by_stage(known, [name.strip() for name in truth.split(",")], "truth")
-        predicted = _only(_by_stage(known, annotators, "annotator"))
-        outcomes = _outcomes(connection, [one for many in candidates.values() for one in many], source)
-        right, notes = _latest(candidates, outcomes)
-        if not right:
-            where = f" of source {source!r}" if source else ""
-            raise DataError(
-                f"nothing to score: {truth!r} has no outcome of any image{where} in {snapshot.lake.uri}",
-                remedy="land the truth for this source, or choose another --source",
-            )
-        outcomes = outcomes.filter(_is_in(outcomes["annotator_id"], [one.annotator_id for one in right.values()]))
-        sources = sorted(pc.unique(outcomes["source"]).to_pylist())
-        for stage in sorted(right.keys() - predicted.keys()):
-            predicted |= _current(connection, known, stage, sources)
+    known = _known(connection)
+    _check_source(connection, source)
+    candidates = _by_stage(known, [name.strip() for name in truth.split(",")], "truth")
+    predicted = _only(_by_stage(known, annotators, "annotator"))
+    outcomes = _outcomes(connection, [one for many in candidates.values() for one in many], source)
+    right, notes = _latest(candidates, outcomes)
+    if not right:
+        where = f" of source {source!r}" if source else ""
+        raise DataError(
+            f"nothing to score: {truth!r} has no outcome of any image{where}",
+            remedy="land the truth for this source, or choose another --source",
+        )
+    outcomes = outcomes.filter(_is_in(outcomes["annotator_id"], [one.annotator_id for one in right.values()]))
+    sources = sorted(pc.unique(outcomes["source"]).to_pylist())
+    predicted |= _current(connection, known, right.keys() - predicted.keys(), sources)
     return _chosen(right, predicted, outcomes, [*notes, *_remarks(right, predicted, sources)])
 
 
@@ -186,12 +185,9 @@ def _only(by_stage: Mapping[str, Sequence[Annotator]]) -> dict[str, Annotator]:
 
 def _outcomes(connection: DuckDBPyConnection, annotators: Sequence[Annotator], source: str | None) -> pa.Table:
     """Every visible outcome of some annotators, with source and size of its image."""
-    found = [
-        connection.execute(_OUTCOMES, [one.annotator_id, source, source]).to_arrow_table()
-        for _ in parts(connection)
-        for one in annotators
-    ]
-    return pa.concat_tables(found)
+    query = _OUTCOMES.format(", ".join("?" * len(annotators)))
+    values = [*(one.annotator_id for one in annotators), source, source]
+    return pa.concat_tables([connection.execute(query, values).to_arrow_table() for _ in parts(connection)])
 
 
 def _latest(
@@ -215,21 +211,21 @@ def _latest(
 
 
 def _current(
-    connection: DuckDBPyConnection, known: Sequence[Annotator], stage: str, sources: Sequence[str]
+    connection: DuckDBPyConnection, known: Sequence[Annotator], stages: Collection[str], sources: Sequence[str]
 ) -> dict[str, Annotator]:
-    """The current annotator of a stage for some sources; nothing when the stage never ran for any of them."""
-    rows = connection.execute(
-        "select annotator_id, source from current where stage = ? and list_contains(?::varchar[], source) order by all",
-        [stage, list(sources)],
-    ).fetchall()
-    ids = sorted({annotator_id for annotator_id, _ in rows})
-    if len(ids) > 1:
-        listed = ", ".join(f"{source}: {annotator_id[:_DIGITS]}" for annotator_id, source in rows)
-        raise ConfigurationError(
-            f"the sources of the truth have different current {stage} annotators ({listed})",
-            remedy="choose a --source, or name the --annotator",
-        )
-    return {one.stage: one for one in known if one.annotator_id in ids}
+    """The current annotators of some stages for some sources; none of a stage that never ran for any of them."""
+    rows = connection.execute("select stage, source, annotator_id from current order by all").fetchall()
+    found: dict[str, Annotator] = {}
+    for stage in (stage for stage in SCORED if stage in stages):
+        mine = {source: annotator_id for of, source, annotator_id in rows if of == stage and source in sources}
+        if len(set(mine.values())) > 1:
+            listed = ", ".join(f"{source}: {annotator_id[:_DIGITS]}" for source, annotator_id in mine.items())
+            raise ConfigurationError(
+                f"the sources of the truth have different current {stage} annotators ({listed})",
+                remedy="choose a --source, or name the --annotator",
+            )
+        found |= {stage: one for one in known if one.annotator_id in mine.values()}  # noqa: B035 - one at most
+    return found
 
 
 def _remarks(truth: Mapping[str, Annotator], predicted: Mapping[str, Annotator], sources: Sequence[str]) -> list[str]:

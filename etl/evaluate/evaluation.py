@@ -12,7 +12,7 @@ from etl.evaluate.choose import Annotator, Chosen, choose
 from etl.evaluate.classes import ClassMap
 from etl.evaluate.masks import MaskCounter, MaskScores
 from etl.evaluate.matching import match
-from etl.evaluate.rows import Pair, Rows, open_rows
+from etl.evaluate.rows import Pair, Rows
 from etl.evaluate.tags import Agreement, TagCounter, TagScores
 from etl.evaluate.worst import ImageScore, image_score, worst
 from etl.lake import Lake, Snapshot
@@ -162,11 +162,10 @@ def evaluate(
         RetryableError: The store or the SQL engine failed.
     """
     names = classes or ClassMap()
-    snapshot = Snapshot.take(lake)
-    chosen = choose(snapshot, truth=truth, source=source, annotators=annotators)
     counters = _Counters()
-    with open_rows(snapshot, chosen, names) as rows:
-        done = 0
+    with Snapshot.take(lake).connect() as connection:
+        chosen = choose(connection, truth=truth, source=source, annotators=annotators)
+        rows, done = Rows(connection, chosen, names), 0
         for pairs in rows.ranges():
             counters.add(pairs)
             done += len(pairs)

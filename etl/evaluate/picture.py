@@ -16,7 +16,7 @@ from pycocotools import mask as coco
 from etl.errors import ConfigurationError, DataError
 from etl.evaluate.captions import TOO_SMALL
 from etl.evaluate.evaluation import Evaluation
-from etl.evaluate.rows import Instance, Pair, Said, open_rows
+from etl.evaluate.rows import Instance, Pair, Rows, Said
 from etl.evaluate.worst import ImageScore
 from etl.lake import Lake, Snapshot
 from etl.viewer.draw import Drawn, draw, font
@@ -51,12 +51,11 @@ def draw_worst(lake: Lake, evaluation: Evaluation, path: Path, limit: int = 6) -
     """
     chosen = evaluation.worst[:limit]
     ids = [one.image_id for one in chosen]
-    snapshot = Snapshot.take(lake)
     scope = evaluation.chosen.scope
     few = replace(evaluation.chosen, scope=scope.filter(pc.is_in(scope["image_id"], pa.array(ids, pa.string()))))
-    with snapshot.connect() as connection:
+    with Snapshot.take(lake).connect() as connection:
         found = connection.execute(_IMAGES, [ids]).to_arrow_table().to_pylist()
-    with open_rows(snapshot, few, evaluation.classes) as rows:
+        rows = Rows(connection, few, evaluation.classes)
         pairs = {pair.image_id: pair for pairs in rows.ranges() for pair in pairs}
     images = {row["image_id"]: decode(row["image_id"], read_bytes(lake, **row)) for row in found}
     shown = [one for one in chosen if one.image_id in images]

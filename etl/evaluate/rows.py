@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -17,46 +16,45 @@ import pyarrow.compute as pc
 from etl.errors import DataError
 from etl.evaluate.choose import Annotator, Chosen
 from etl.evaluate.classes import ClassMap
-from etl.lake import Snapshot
 from etl.lake.parting import parts
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 RANGE = 500  # images
-TRUTH, PREDICTED = "truth", "predicted"
 _TABLES = """
-create schema score;
-create table score.scope as from given;
-create table score.outcomes (stage varchar, image_id varchar, status varchar);
-create table score.tags (role varchar, image_id varchar, tags varchar[]);
-create table score.instances (role varchar, image_id varchar, instance_id varchar, label varchar, score float, x1 float,
-    y1 float, x2 float, y2 float, mask_counts varchar, mask_height integer, mask_width integer);
-create table score.captions (role varchar, image_id varchar, instance_id varchar, caption varchar, flag varchar);
+create schema if not exists score;
+create or replace table score.scope as from given;
+create or replace table score.outcomes (image_id varchar, stage varchar, status varchar);
+create or replace table score.tags (image_id varchar, annotator_id varchar, tags varchar[]);
+create or replace table score.instances (image_id varchar, annotator_id varchar, instance_id varchar, label varchar,
+    score float, x1 float, y1 float, x2 float, y2 float, mask_counts varchar, mask_height integer, mask_width integer);
+create or replace table score.captions (image_id varchar, annotator_id varchar, instance_id varchar, caption varchar,
+    flag varchar);
 """
-_STATUS = """
-insert into score.outcomes select o.stage, o.image_id, o.status from all_outcomes o
-    semi join score.scope s on s.image_id = o.image_id and s.stage = o.stage where o.annotator_id = $annotator"""
-_ROWS = {
+_OUTCOMES = """
+insert into score.outcomes select o.image_id, o.stage, o.status from all_outcomes o
+    semi join score.scope s on s.image_id = o.image_id and s.stage = o.stage where o.annotator_id in ({})"""
+_ROWS = {  # what one or two annotators of a stage say
     "tag": """
-insert into score.tags select $role, t.image_id, list_transform(t.tags, lambda one: one.tag) from all_tags t
-    semi join score.scope s on s.image_id = t.image_id and s.stage = 'tag' where t.annotator_id = $annotator""",
+insert into score.tags select t.image_id, t.annotator_id, list_transform(t.tags, lambda one: one.tag) from all_tags t
+    semi join score.scope s on s.image_id = t.image_id and s.stage = 'tag' where t.annotator_id in ({})""",
     "ground": """
-insert into score.instances select $role, t.image_id, t.instance_id, t.label, t.score, t.x1, t.y1, t.x2, t.y2,
+insert into score.instances select t.image_id, t.annotator_id, t.instance_id, t.label, t.score, t.x1, t.y1, t.x2, t.y2,
         t.mask_counts, t.mask_height, t.mask_width from all_instances t
-    semi join score.scope s on s.image_id = t.image_id and s.stage = 'ground' where t.annotator_id = $annotator""",
+    semi join score.scope s on s.image_id = t.image_id and s.stage = 'ground' where t.annotator_id in ({})""",
     "caption": """
-insert into score.captions select $role, t.image_id, t.instance_id, t.caption, t.flag from all_captions t
-    semi join score.scope s on s.image_id = t.image_id and s.stage = 'caption' where t.annotator_id = $annotator""",
+insert into score.captions select t.image_id, t.annotator_id, t.instance_id, t.caption, t.flag from all_captions t
+    semi join score.scope s on s.image_id = t.image_id and s.stage = 'caption' where t.annotator_id in ({})""",
 }
 _READ = {  # in an order that depends on nothing but the content
     "scope": "select * from score.scope where image_id between ? and ? order by image_id, stage",
     "outcomes": "select * from score.outcomes where image_id between ? and ? order by image_id, stage",
-    "tags": "select * from score.tags where image_id between ? and ? order by image_id, role",
+    "tags": "select * from score.tags where image_id between ? and ? order by image_id, annotator_id",
     "instances": """select * from score.instances where image_id between ? and ?
-        order by image_id, role, score desc, instance_id""",
+        order by image_id, annotator_id, score desc, instance_id""",
     "captions": """select * from score.captions where image_id between ? and ?
-        order by image_id, role, instance_id nulls first, caption""",
+        order by image_id, annotator_id, instance_id nulls first, caption""",
 }
 Row = dict[str, Any]
 
@@ -105,23 +103,29 @@ class Pair:
     predicted: Said = Said()
 
 
-@dataclass
 class Rows:
-    """The images of a choice and what is said about them.
+    """The images of a choice and what both sides say about them.
+
+    Args:
+        connection: A connection of the snapshot that the choice was made in; it holds the rows of one ``Rows`` at most.
+        chosen: Who is compared with whom, over which images.
+        classes: How labels of the scored side are renamed.
 
     Attributes:
-        images: Their number.
         ignored: Tags and instances that the class map ignored, of the images read so far.
-        without_outcome: Images per stage without an outcome of the scored annotator.
-        failed: Images per stage whose outcome of the scored annotator is failed.
+        without_outcome: Images per stage without an outcome of the scored annotator, of the images read so far.
+        failed: Images per stage whose outcome of the scored annotator is failed, likewise.
     """
 
-    _connection: DuckDBPyConnection
-    _classes: ClassMap
-    _ids: list[str]
-    ignored: Counter[str] = field(default_factory=Counter)
-    without_outcome: Counter[str] = field(default_factory=Counter)
-    failed: Counter[str] = field(default_factory=Counter)
+    def __init__(self, connection: DuckDBPyConnection, chosen: Chosen, classes: ClassMap) -> None:
+        self.ignored, self.without_outcome, self.failed = Counter[str](), Counter[str](), Counter[str]()
+        self._connection, self._chosen, self._classes = connection, chosen, classes
+        self._ids: list[str] = sorted(pc.unique(chosen.scope["image_id"]).to_pylist())
+        connection.register("given", chosen.scope)
+        connection.execute(_TABLES)
+        connection.unregister("given")
+        for _ in parts(connection):
+            _load(connection, chosen)
 
     @property
     def images(self) -> int:
@@ -153,14 +157,13 @@ class Rows:
         self.without_outcome.update(stages - status.keys())
         self.failed.update(stage for stage in stages if status.get(stage) == "failed")
         answered = {stage for stage in stages if status.get(stage, "failed") != "failed"}
-        truth = _said(rows, TRUTH, stages)
         pair = Pair(
             image_id=image_id,
             width=rows["scope"][0]["width"],
             height=rows["scope"][0]["height"],
             stages=stages,
-            truth=truth,
-            predicted=self._renamed(_said(rows, PREDICTED, answered)),
+            truth=_said(rows, self._chosen.truth, stages),
+            predicted=self._renamed(_said(rows, self._chosen.predicted, answered)),
         )
         _check_sizes(pair)
         return pair
@@ -177,35 +180,33 @@ class Rows:
         )
 
 
-@contextmanager
-def open_rows(snapshot: Snapshot, chosen: Chosen, classes: ClassMap) -> Iterator[Rows]:
-    """What both sides of a choice say about its images; labels of the scored side are renamed by ``classes``."""
-    with snapshot.connect() as connection:
-        connection.register("given", chosen.scope)
-        connection.execute(_TABLES)
-        for _ in parts(connection):
-            for stage in chosen.stages:
-                _load(connection, TRUTH, chosen.truth[stage])
-                _load(connection, PREDICTED, chosen.predicted[stage])
-        yield Rows(connection, classes, sorted(pc.unique(chosen.scope["image_id"]).to_pylist()))
+def _load(connection: DuckDBPyConnection, chosen: Chosen) -> None:
+    """Add what the views show now to the tables."""
+    scored = [chosen.predicted[stage].annotator_id for stage in chosen.stages]
+    connection.execute(_OUTCOMES.format(_places(scored)), scored)
+    for stage in chosen.stages:
+        both = sorted({side[stage].annotator_id for side in (chosen.truth, chosen.predicted)})
+        connection.execute(_ROWS[stage].format(_places(both)), both)
 
 
-def _load(connection: DuckDBPyConnection, role: str, annotator: Annotator) -> None:
-    if role == PREDICTED:
-        connection.execute(_STATUS, {"annotator": annotator.annotator_id})
-    connection.execute(_ROWS[annotator.stage], {"role": role, "annotator": annotator.annotator_id})
+def _places(values: Sequence[str]) -> str:
+    """A place per value: unlike a list in one place, DuckDB skips files by them."""
+    return ", ".join("?" * len(values))
 
 
-def _said(rows: Mapping[str, Sequence[Row]], role: str, stages: Collection[str]) -> Said:
+def _said(rows: Mapping[str, Sequence[Row]], side: Mapping[str, Annotator], stages: Collection[str]) -> Said:
     """What a side says of an image; nothing of stages that gave no answer."""
-    of_role = {name: [row for row in found if row.get("role") == role] for name, found in rows.items()}
-    captions = of_role["captions"] if "caption" in stages else []
+
+    def of(stage: str, table: str) -> list[Row]:
+        if stage not in stages:
+            return []
+        return [row for row in rows[table] if row["annotator_id"] == side[stage].annotator_id]
+
+    captions = of("caption", "captions")
     by_instance = {row["instance_id"]: row for row in captions if row["instance_id"] is not None}
     return Said(
-        tags=frozenset(tag for row in of_role["tags"] for tag in row["tags"]) if "tag" in stages else frozenset(),
-        instances=tuple(_instance(row, by_instance.get(row["instance_id"])) for row in of_role["instances"])
-        if "ground" in stages
-        else (),
+        tags=frozenset(tag for row in of("tag", "tags") for tag in row["tags"]),
+        instances=tuple(_instance(row, by_instance.get(row["instance_id"])) for row in of("ground", "instances")),
         captions=tuple(row["caption"] for row in captions if row["instance_id"] is None),
     )
 

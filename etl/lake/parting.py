@@ -71,6 +71,10 @@ def _number(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def _rename(connection: duckdb.DuckDBPyConnection) -> None:
+    if connection.execute(
+        "select 1 from duckdb_views() where schema_name = 'raw' and view_name = 'all_images'"
+    ).fetchone():
+        return  # it was shown parts before
     for table in _TABLES:
         connection.execute(f"alter view raw.{table} rename to all_{table}")
 

@@ -19,8 +19,9 @@ def _pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "lake"
 
 
-@pytest.fixture
-def scored(tmp_path: Path, settings: Settings, _pictures: Path) -> ScoredLake:
-    """A lake of four pictures that nobody said anything about."""
-    shutil.copytree(_pictures, tmp_path / "lake")
-    return ScoredLake(Lake.open(str(tmp_path / "lake"), settings))
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory, _pictures: Path) -> ScoredLake:
+    """A lake of four pictures, which the module's own fixture says things about; its tests only read it."""
+    place = tmp_path_factory.mktemp("scored")
+    shutil.copytree(_pictures, place / "lake")
+    return ScoredLake(Lake.open(str(place / "lake"), Settings(scratch=place / "scratch", commit_deadline=5.0)))
