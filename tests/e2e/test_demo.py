@@ -19,6 +19,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from etl.demo import pictures
 from etl.demo.demo import Demo, demo, trigger
 from etl.demo.follow import Follower, Run
 from etl.demo.prepare import MANIFESTS, SHARDS, SOURCE
@@ -67,6 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for name in os.environ:
             if name.startswith(("GROUNDLAKE_", "AIRFLOW")):
                 patch.delenv(name)
+        patch.setattr(pictures, "SCENES", 64)  # every kind of file, in a third of the demo's time
         world = World(tmp_path_factory.mktemp("clone"))
         try:
             yield world
