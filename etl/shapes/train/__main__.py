@@ -11,10 +11,10 @@ import torch
 from etl.shapes.train.loop import Plan, Task, train
 
 PLANS = {
-    "tagger": Plan(steps=7_000, batch=16, learning_rate=2e-3),
-    "segmenter": Plan(steps=4_500, batch=8, learning_rate=1.5e-3, weight_decay=0.02),
-    "captioner": Plan(steps=4_500, batch=32, learning_rate=1.5e-3),
-    "grounder": Plan(steps=7_000, batch=8, learning_rate=1.2e-3, weight_decay=0.02, clip=0.5),
+    "tagger": Plan(steps=6_000, batch=16, learning_rate=2e-3),
+    "segmenter": Plan(steps=2_900, batch=8, learning_rate=1.5e-3, weight_decay=0.02),
+    "captioner": Plan(steps=3_400, batch=32, learning_rate=1.5e-3),
+    "grounder": Plan(steps=4_000, batch=8, learning_rate=1.2e-3, weight_decay=0.02, clip=0.5),
     "embedder": Plan(steps=600, batch=128, learning_rate=2e-3),
 }
 

@@ -57,8 +57,9 @@ class Grounder(Task):
         config = GroundingDinoConfig(**detector_config(len(self.tokenizer)))
         network = xavier(GroundingDinoForObjectDetection(config))
         _start_values(network, seed)
-        backbone = network.model.backbone.conv_encoder.model
-        self._swin = read_swin(tagger, backbone)
+        self._tagger = tagger
+        self._backbone = network.model.backbone.conv_encoder.model
+        self._swin = read_swin(tagger, self._backbone)
         self.modules = nn.ModuleDict({"network": network, "dense": DenseHead(config.d_model, CELLS)})
         self.preprocessor = grounder_preprocessor()
         self._random = np.random.default_rng([8, seed])
@@ -66,6 +67,7 @@ class Grounder(Task):
 
     def loss(self, pool: Pool, plan: Plan, step: int) -> tuple[torch.Tensor, Mapping[str, float]]:
         low = step < LOW_SHARE * plan.steps
+        self._freeze(step < FROZEN_SHARE * plan.steps)
         samples = self._batch(pool, plan.batch * (2 if low else 1))
         height, width = samples[0].owners.shape
         side = LOW_SIDE if low else DETECTOR_SIZE["shortest_edge"]
@@ -95,6 +97,10 @@ class Grounder(Task):
         dense, right = self.modules["dense"](tokens, (rows, columns), classes, weights)
         return total + 0.5 * dense, {**parts, "dense": float(dense.detach()), "right": float(right)}
 
+    def resumed(self, progress: float) -> None:
+        if progress < FROZEN_SHARE:  # the tagger may have learned more since
+            read_swin(self._tagger, self._backbone)
+
     def rate(self, parameter: str, progress: float) -> float:
         if parameter.removeprefix("network.model.backbone.conv_encoder.model.") in self._swin:
             return SWIN_RATE if progress >= FROZEN_SHARE else 0.0
@@ -117,6 +123,12 @@ class Grounder(Task):
 
     def save(self, folder: Path) -> None:
         save_grounder(self.modules["network"], self.tokenizer, folder)
+
+    def _freeze(self, frozen: bool) -> None:
+        """Let gradients stop before the Swin, or not: its backward pass is a good part of the time."""
+        for name, parameter in self._backbone.named_parameters():
+            if name in self._swin:
+                parameter.requires_grad_(not frozen)
 
     def _batch(self, pool: Pool, count: int) -> list[Sample]:
         """The next samples of one size: padding one to another's size would change what the network sees."""
@@ -211,12 +223,14 @@ def _truth(sample: Sample, asked: _Asked, tokens: int) -> Truth:
 
 
 def _detect(detector: Detector, sample: Sample, names: Sequence[str]) -> Found:
+    if not names:  # nothing to ask for, as in the pipeline
+        return Found(sample, np.zeros((0, 4)), np.zeros(0, np.float32), np.zeros(0, np.int64))
     words = [detector.tokens(name) for name in names]
     ids = [CLS, *(token for word in words for token in (*word, DOT)), SEP]
     raw = detector.detect([sample.picture], [ids], 1)[0]
     height, width = sample.owners.shape
-    scores = np.stack([raw.probabilities[:, 1 + 2 * n] for n in range(len(names))], axis=1)  # a word is one token
+    scores = np.stack([raw.probabilities[:, 1 + 2 * n] for n in range(len(names))], axis=1)  # a name is one token
     centre, size = raw.boxes[:, :2], raw.boxes[:, 2:]
     boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1) * [width, height, width, height]
-    labels = [SHAPES.index(names[best]) for best in scores.argmax(axis=1)] if len(names) else []
+    labels = [SHAPES.index(names[best]) for best in scores.argmax(axis=1)]
     return Found(sample, boxes, scores.max(axis=1), np.asarray(labels))

@@ -62,6 +62,9 @@ class Task(ABC):
     def save(self, folder: Path) -> None:
         """Write the network as a folder the loaders read."""
 
+    def resumed(self, progress: float) -> None:  # noqa: B027 - most have nothing to do
+        """Called when the modules have the weights of a checkpoint taken when ``progress`` (0..1) was done."""
+
     def rate(self, parameter: str, progress: float) -> float:
         """Factor of the learning rate of one parameter when ``progress`` (0..1) of the steps are done."""
         return 1.0
@@ -171,6 +174,7 @@ class _Run:
         for name, value in content["average"].items():
             self.average[name].copy_(value)
         self.step, self._before = content["step"], content["seconds"]
+        self.task.resumed(self.step / self.plan.steps)
         self.pool.skip(content["drawn"])
         torch.manual_seed(self.plan.seed + self.step)
 
