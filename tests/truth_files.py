@@ -23,9 +23,10 @@ def compressed(mask: np.ndarray[Any, Any]) -> Content:
 
 def plain(mask: np.ndarray[Any, Any]) -> Content:
     """A mask [height, width] as uncompressed run lengths: column by column, clear pixels first."""
-    pixels = np.concatenate([[0], mask.ravel(order="F").astype(np.int8), [-1]])
-    edges = np.flatnonzero(np.diff(pixels, prepend=0))
-    return {"size": list(mask.shape), "counts": np.diff(edges, prepend=0).tolist()}
+    pixels = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(pixels)) + 1
+    runs = np.diff([0, *edges, len(pixels)]).tolist()
+    return {"size": list(mask.shape), "counts": [0, *runs] if pixels[0] else runs}
 
 
 def rectangle(size: tuple[int, int], x: int, y: int, across: int, down: int) -> np.ndarray[Any, Any]:
