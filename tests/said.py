@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scored_lake import SIZE, Object, rle
+from scored_lake import NO_MASK, SIZE, Object, rle
 
 from etl.evaluate.rows import Instance, Pair, Said
 
@@ -13,7 +13,8 @@ def instance(one: Object, number: int = 0) -> Instance:
     """An object as the lake's rows would give it."""
     x1, y1, x2, y2 = one.box
     box = (float(x1), float(y1), float(x2 - x1), float(y2 - y1))
-    return Instance(f"{number:03d}", one.label, one.score, box, rle(one.mask or one.box), one.caption, one.flag)
+    mask = None if one.mask == NO_MASK else rle(one.mask or one.box)
+    return Instance(f"{number:03d}", one.label, one.score, box, mask, one.caption, one.flag)
 
 
 def instances(objects: Sequence[Object]) -> tuple[Instance, ...]:

@@ -17,11 +17,12 @@ from etl.lake.ids import digest
 Box = tuple[int, int, int, int]
 SIZE = (40, 30)  # of every picture: width, height
 STAGES = ("tag", "ground", "caption")
+NO_MASK = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object whose mask is a rectangle: that of its box unless another is given (xyxy, whole pixels)."""
+    """An object whose mask is a rectangle: that of its box unless another, or ``NO_MASK``, is given (whole pixels)."""
 
     label: str
     box: Box

@@ -93,7 +93,7 @@ def choose(
         where = f" of source {source!r}" if source else ""
         raise DataError(
             f"nothing to score: {truth!r} has no outcome of any image{where}",
-            remedy="land the truth for this source, or choose another --source",
+            remedy="land it (groundlake truth add), or choose another --source",
         )
     outcomes = outcomes.filter(_is_in(outcomes["annotator_id"], [one.annotator_id for one in right.values()]))
     sources = sorted(pc.unique(outcomes["source"]).to_pylist())
@@ -169,7 +169,10 @@ def _named(known: Sequence[Annotator], name: str, kind: str) -> list[Annotator]:
     datasets = {f"dataset {one.model}" for one in known if one.kind == DATASET}
     others = [str(one) for one in known if one.stage in SCORED and one.kind != DATASET]
     raise UnknownNameError(
-        kind, name, [*datasets, *others], remedy="name a dataset that was landed, or the beginning of an annotator's id"
+        kind,
+        name,
+        [*datasets, *others],
+        remedy="see 'groundlake truth list'; or give the beginning of an annotator's id",
     )
 
 

@@ -179,17 +179,16 @@ class _Counters:
 
     def __init__(self) -> None:
         self._tags, self._captions, self._masks = TagCounter(), CaptionCounter(), MaskCounter()
-        self._boxes, self._segments = AveragePrecision("bbox"), AveragePrecision("segm")
+        self._boxes = AveragePrecision("bbox")
         self._worst: tuple[ImageScore, ...] = ()
 
     def add(self, pairs: Sequence[Pair]) -> None:
+        matched = [match(pair.truth.instances, pair.predicted.instances) for pair in pairs]
         self._boxes.add(pairs)
-        self._segments.add(pairs)
+        self._masks.add(pairs, matched)
         scores = []
-        for pair in pairs:
+        for pair, matches in zip(pairs, matched, strict=True):
             self._tags.add(pair.truth.tags, pair.predicted.tags)
-            matches = match(pair.truth.instances, pair.predicted.instances)
-            self._masks.add(matches)
             scores.append(image_score(pair, matches, self._captions.add(pair, matches)))
         self._worst = worst([*self._worst, *scores])
 
@@ -200,10 +199,10 @@ class _Counters:
         boxes, masks = Precision(), MaskScores()
         if "ground" in stages:
             boxes = self._boxes.result(rows.ignored["ground"])
-            masks = self._masks.scores(self._segments.result(rows.ignored["ground"]))
+            masks = self._masks.scores(rows.ignored["ground"])
         named = {name for name, one in tags.per_tag.items() if one.truth}
         named |= {name for name, one in boxes.classes.items() if one.truth}
-        notes = [*chosen.notes, *_unanswered(chosen, counts), *_misspelt(classes, named)]
+        notes = [*chosen.notes, *_unanswered(chosen, counts), *_maskless(masks), *_misspelt(classes, named)]
         return Evaluation(
             chosen, classes, tags, boxes, masks, self._captions.scores(), counts, self._worst, tuple(notes)
         )
@@ -223,6 +222,11 @@ def _unanswered(chosen: Chosen, counts: ImageCounts) -> Iterator[str]:
                 yield f"{stage}: {n} of {counts.per_stage[stage]} images have {what} of {who}: scored as no prediction"
         if counts.truth_failed[stage]:
             yield f"{stage}: {counts.truth_failed[stage]} further images are left out, their truth failed"
+
+
+def _maskless(masks: MaskScores) -> Iterator[str]:
+    if masks.without_mask:
+        yield f"masks: {masks.without_mask} images are left out, their truth has boxes without masks"
 
 
 def _misspelt(classes: ClassMap, named: set[str]) -> Iterator[str]:

@@ -18,12 +18,19 @@ MATCH_IOU = 0.5
 
 @dataclass(frozen=True)
 class Match:
-    """Two objects that are taken for one and the same; IoU of their boxes and of their masks, 0..1."""
+    """Two objects that are taken for one and the same.
+
+    Attributes:
+        truth: That of the truth.
+        predicted: That of the prediction.
+        box_iou: IoU of their boxes, ``MATCH_IOU``..1.
+        mask_iou: IoU of their masks, 0..1; None where the truth has no mask.
+    """
 
     truth: Instance
     predicted: Instance
     box_iou: float
-    mask_iou: float
+    mask_iou: float | None
 
 
 def match(truth: Sequence[Instance], predicted: Sequence[Instance]) -> list[Match]:
@@ -45,10 +52,11 @@ def match(truth: Sequence[Instance], predicted: Sequence[Instance]) -> list[Matc
     ious = _overlaps([list(one.box) for one in truth], [list(one.box) for one in predicted])
     rows, columns = _assignment(np.where(ious >= MATCH_IOU, ious, 0.0))
     pairs = [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if ious[r, c] >= MATCH_IOU]
-    return [
-        Match(truth[r], predicted[c], float(ious[r, c]), float(_overlaps([truth[r].mask], [predicted[c].mask])[0, 0]))
-        for r, c in pairs
-    ]
+    return [Match(truth[r], predicted[c], float(ious[r, c]), _mask_iou(truth[r], predicted[c])) for r, c in pairs]
+
+
+def _mask_iou(truth: Instance, predicted: Instance) -> float | None:
+    return None if truth.mask is None else float(_overlaps([truth.mask], [predicted.mask])[0, 0])
 
 
 def _overlaps(one: Sequence[Any], other: Sequence[Any]) -> npt.NDArray[np.float64]:

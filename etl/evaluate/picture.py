@@ -101,7 +101,7 @@ def _side(name: str, said: Said, picture: Image.Image, texts: Sequence[Block]) -
 
 def _drawn(one: Instance, *, scored: bool) -> Drawn:
     x, y, width, height = one.box
-    mask: Any = coco.decode(one.mask).astype(bool)
+    mask: Any = None if one.mask is None else coco.decode(one.mask).astype(bool)
     return Drawn(one.label, (x, y, x + width, y + height), mask, one.score if scored else None)
 
 

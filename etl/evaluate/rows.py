@@ -28,7 +28,8 @@ create or replace table score.scope as from given;
 create or replace table score.outcomes (image_id varchar, stage varchar, status varchar);
 create or replace table score.tags (image_id varchar, annotator_id varchar, tags varchar[]);
 create or replace table score.instances (image_id varchar, annotator_id varchar, instance_id varchar, label varchar,
-    score float, x1 float, y1 float, x2 float, y2 float, mask_counts varchar, mask_height integer, mask_width integer);
+    score float, x1 float, y1 float, x2 float, y2 float, mask_counts varchar, mask_height integer, mask_width integer,
+    mask_area bigint);
 create or replace table score.captions (image_id varchar, annotator_id varchar, instance_id varchar, caption varchar,
     flag varchar);
 """
@@ -41,7 +42,7 @@ insert into score.tags select t.image_id, t.annotator_id, list_transform(t.tags,
     semi join score.scope s on s.image_id = t.image_id and s.stage = 'tag' where t.annotator_id in ({})""",
     "ground": """
 insert into score.instances select t.image_id, t.annotator_id, t.instance_id, t.label, t.score, t.x1, t.y1, t.x2, t.y2,
-        t.mask_counts, t.mask_height, t.mask_width from all_instances t
+        t.mask_counts, t.mask_height, t.mask_width, t.mask_area from all_instances t
     semi join score.scope s on s.image_id = t.image_id and s.stage = 'ground' where t.annotator_id in ({})""",
     "caption": """
 insert into score.captions select t.image_id, t.annotator_id, t.instance_id, t.caption, t.flag from all_captions t
@@ -68,7 +69,7 @@ class Instance:
         label: Its class, as the truth would call it.
         score: 0..1.
         box: xywh in pixels.
-        mask: COCO's RLE, ``size`` as (height, width).
+        mask: COCO's RLE, ``size`` as (height, width); None where the truth has a box alone.
         caption: Its caption, or None.
         flag: Of the caption; ``label`` where the crop was too small for the captioner.
     """
@@ -77,7 +78,7 @@ class Instance:
     label: str
     score: float
     box: tuple[float, float, float, float]
-    mask: Mapping[str, Any]
+    mask: Mapping[str, Any] | None
     caption: str | None = None
     flag: str | None = None
 
@@ -162,7 +163,7 @@ class Rows:
             width=rows["scope"][0]["width"],
             height=rows["scope"][0]["height"],
             stages=stages,
-            truth=_said(rows, self._chosen.truth, stages),
+            truth=_said(rows, self._chosen.truth, stages, empty_masks=False),
             predicted=self._renamed(_said(rows, self._chosen.predicted, answered)),
         )
         _check_sizes(pair)
@@ -194,8 +195,17 @@ def _places(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _said(rows: Mapping[str, Sequence[Row]], side: Mapping[str, Annotator], stages: Collection[str]) -> Said:
-    """What a side says of an image; nothing of stages that gave no answer."""
+def _said(
+    rows: Mapping[str, Sequence[Row]],
+    side: Mapping[str, Annotator],
+    stages: Collection[str],
+    *,
+    empty_masks: bool = True,
+) -> Said:
+    """What a side says of an image; nothing of stages that gave no answer.
+
+    A mask without a pixel is an answer of a network, but in the truth it means that nobody drew one.
+    """
 
     def of(stage: str, table: str) -> list[Row]:
         if stage not in stages:
@@ -204,20 +214,22 @@ def _said(rows: Mapping[str, Sequence[Row]], side: Mapping[str, Annotator], stag
 
     captions = of("caption", "captions")
     by_instance = {row["instance_id"]: row for row in captions if row["instance_id"] is not None}
+    objects = [_instance(row, by_instance.get(row["instance_id"]), empty_masks) for row in of("ground", "instances")]
     return Said(
         tags=frozenset(tag for row in of("tag", "tags") for tag in row["tags"]),
-        instances=tuple(_instance(row, by_instance.get(row["instance_id"])) for row in of("ground", "instances")),
+        instances=tuple(objects),
         captions=tuple(row["caption"] for row in captions if row["instance_id"] is None),
     )
 
 
-def _instance(row: Row, caption: Row | None) -> Instance:
+def _instance(row: Row, caption: Row | None, empty_masks: bool) -> Instance:
+    mask = {"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"].encode()}
     return Instance(
         instance_id=row["instance_id"],
         label=row["label"],
         score=row["score"],
         box=(row["x1"], row["y1"], row["x2"] - row["x1"], row["y2"] - row["y1"]),
-        mask={"size": [row["mask_height"], row["mask_width"]], "counts": row["mask_counts"].encode()},
+        mask=mask if row["mask_area"] or empty_masks else None,
         caption=caption["caption"] if caption else None,
         flag=caption["flag"] if caption else None,
     )
@@ -225,7 +237,8 @@ def _instance(row: Row, caption: Row | None) -> Instance:
 
 def _check_sizes(pair: Pair) -> None:
     """Masks of different sizes overlap nowhere, by pycocotools: a score of zero that would mean nothing."""
-    sizes = sorted({tuple(one.mask["size"]) for one in (*pair.truth.instances, *pair.predicted.instances)})
+    masks = (one.mask for one in (*pair.truth.instances, *pair.predicted.instances))
+    sizes = sorted({tuple(mask["size"]) for mask in masks if mask is not None})
     if len(sizes) > 1:
         raise DataError(
             f"image {pair.image_id}: masks of {' and '.join(f'{w}x{h}' for h, w in sizes)} pixels are compared, "

@@ -21,8 +21,8 @@ class ImageScore:
         image_id: The image.
         tags: F1 of its tags.
         instances: Panoptic quality of its instances (Kirillov et al. 2019), with the matches of
-            ``etl.evaluate.matching``: the sum of the mask IoUs of matches with the right label, over the mean of the
-            numbers of instances on both sides.
+            ``etl.evaluate.matching``: the sum of the mask IoUs of matches with the right label (of their boxes where
+            the truth has no mask), over the mean of the numbers of instances on both sides.
         captions: Mean F1 of the words of its captions.
     """
 
@@ -45,10 +45,14 @@ def image_score(pair: Pair, matches: Sequence[Match], captions: Sequence[float])
         f1 = agreement(pair.truth.tags, pair.predicted.tags).f1
         tags = 1.0 if f1 is None else f1
     if "ground" in pair.stages:
-        right = sum(one.mask_iou for one in matches if one.truth.label == one.predicted.label)
+        right = sum(_overlap(one) for one in matches if one.truth.label == one.predicted.label)
         total = len(pair.truth.instances) + len(pair.predicted.instances)
         instances = 2 * right / total if total else 1.0
     return ImageScore(pair.image_id, tags, instances, sum(captions) / len(captions) if captions else None)
+
+
+def _overlap(one: Match) -> float:
+    return one.box_iou if one.mask_iou is None else one.mask_iou
 
 
 def worst(scores: Iterable[ImageScore]) -> tuple[ImageScore, ...]:

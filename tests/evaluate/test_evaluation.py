@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scored_lake import Answer, Object, ScoredLake
+from scored_lake import NO_MASK, Answer, Object, ScoredLake
 
 from etl.evaluate.classes import ClassMap
 from etl.evaluate.evaluation import Evaluation, evaluate
@@ -46,6 +46,7 @@ def score(scored: ScoredLake) -> Score:
     """Scores of a model, by its name."""
     scored.truth(TRUTH)
     scored.truth([Answer()] * 3, "bare")
+    scored.truth([Answer(objects=[Object("dog", DOG, NO_MASK)]), Answer(), TRUTH[2]], "boxes", stages=["ground"])
     models = {
         "perfect": scored.say("perfect", TRUTH),
         "poor": scored.say("poor", POOR),
@@ -141,6 +142,12 @@ def test_a_stage_that_is_not_scored_has_no_value_and_a_line_that_says_so(score: 
     assert {value for name, value in values(found).items() if not name.startswith("tags")} == {None}
     assert found.notes == tuple(f"{stage}: not scored, no annotator ran for hand" for stage in ("ground", "caption"))
     assert found.to_json()["boxes"]["ap"] is None
+
+
+def test_masks_are_scored_where_the_truth_has_them(score: Score) -> None:
+    found = score("perfect", truth="boxes")
+    assert (found.boxes.ap50, values(found)["masks.mean_iou"], found.masks.matched) == (1.0, 1.0, 1)
+    assert "masks: 1 images are left out, their truth has boxes without masks" in found.notes
 
 
 def test_nothing_depends_on_the_order_of_rows(score: Score) -> None:

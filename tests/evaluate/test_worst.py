@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from said import pair
-from scored_lake import Object
+from scored_lake import NO_MASK, Object
 
 from etl.evaluate.matching import match
 from etl.evaluate.rows import Pair
@@ -30,6 +30,10 @@ def test_missing_surplus_misnamed_and_badly_masked_objects_all_cost() -> None:
     half = Object("dog", LEFT, mask=(0, 0, 5, 10))
     assert score(pair(truth, [half, Object("dog", RIGHT)])).instances == 0.5 / 2
     assert score(pair(truth, [half])).instances == 0.5 / 1.5
+
+
+def test_where_the_truth_has_no_mask_its_box_counts() -> None:
+    assert score(pair([Object("dog", LEFT, NO_MASK)], [Object("dog", (0, 0, 10, 5))])).instances == 0.5
 
 
 def test_an_image_where_neither_side_says_anything_is_fine() -> None:
