@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import etl
@@ -17,30 +16,20 @@ PACKAGE = Path(etl.__file__).parent
 def materialise(models: ModelStore, network: Network) -> Path:
     """A checked local copy of the network's weights, added to the model store when they are not there yet.
 
-    ``untrained:<configuration>/<seed>`` is built once; of two builders one wins, so all tasks use the same weights.
     ``packaged:<pack>/<network>@<digits>`` is copied from this package once; the digits say which weights are meant.
     ``file:<folder>`` is copied into the store once; afterwards the folder is needed no more.
 
     Raises:
-        UnknownNameError: No such configuration.
-        ConfigurationError: The folder is missing, of another family, or has changed since it was added.
+        ConfigurationError: The folder is missing, of another family, or has changed since it was added; or the
+            package carries other weights.
         WeightsChangedError: A stored file is not the one that was added.
     """
     kind, _, text = network.weights.partition(":")
     stored = models.weights_digest(network)
     if kind == "file":
         _add_folder(models, network, Path(text).expanduser(), stored)
-    elif kind == "packaged":
-        if stored is None:
-            models.add(network, packaged_folder(network))
     elif stored is None:
-        from etl.models.untrained import build  # imports every network: only whoever builds pays for it
-
-        configuration, _, seed = text.rpartition("/")
-        models.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=models.cache) as folder:
-            build(network.family, configuration, int(seed), Path(folder))
-            models.add(network, Path(folder))
+        models.add(network, packaged_folder(network))
     return models.fetch(network)
 
 
@@ -54,11 +43,11 @@ def packaged_folder(network: Network) -> Path:
     pack, _, part = name.partition("/")
     folder = PACKAGE / pack / "weights" / part
     check_folder(folder, network.family)
-    found = folder_digest(folder)
-    if not found.startswith(digits):
+    found = folder_digest(folder)[:12]
+    if found != digits:
         raise ConfigurationError(
-            f"this groundlake carries other weights of {name} ({found[:12]}) than the catalog names ({digits})",
-            remedy=f"write packaged:{name}@{found[:12]} into the catalog for those it carries, under another model name",
+            f"this groundlake carries other weights of {name} ({found}) than the catalog names ({digits})",
+            remedy=f"for those it carries, write packaged:{name}@{found} into the catalog under another model name",
         )
     return folder
 

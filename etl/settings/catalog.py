@@ -65,9 +65,9 @@ class Network(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     family: Literal["ram", "groundingdino", "sam", "blip2", "clip-text"]
     weights: str = Field(
-        pattern=r"^(untrained:[a-z0-9-]+/\d+|packaged:[a-z0-9-]+/[a-z0-9-]+@[0-9a-f]{12}|file:.+)$",
+        pattern=r"^(packaged:[a-z0-9-]+/[a-z0-9-]+@[0-9a-f]{12}|file:.+)$",
         description="packaged:<pack>/<network>@<first digits of its sha256> (shipped with groundlake), "
-        "untrained:<configuration>/<seed>, or file:<folder with config.json and safetensors>",
+        "or file:<folder with config.json and safetensors>",
     )
 
 

@@ -45,9 +45,7 @@ class TestList:
         assert {row["stage"] for row in rows if row["default"]} == {"tag", "ground", "caption", "embed"}
         assert all((row["stored"], row["annotator_id"], row["current_for"]) == (False, None, []) for row in rows)
 
-    def test_weights_in_the_lake_make_an_annotator_and_untrained_ones_are_called_so(
-        self, groundlake, hand, lake, tmp_path
-    ):
+    def test_weights_in_the_lake_make_an_annotator(self, groundlake, hand, lake, tmp_path):
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / "model.safetensors").write_bytes(b"numbers")
         entry = load_catalog().model("tag")
@@ -58,7 +56,19 @@ class TestList:
         assert row["stored"]
         assert len(row["annotator_id"]) == 32
         assert row["annotator_id"][:12] in table
-        assert ("UNTRAINED, in the lake" in table) == entry.untrained
+
+    def test_random_weights_that_somebody_registered_are_called_untrained(
+        self, groundlake, hand, lake, tmp_path, monkeypatch
+    ):
+        (tmp_path / "catalog" / "models").mkdir(parents=True)
+        network = "{tagger: {family: ram, weights: 'file:/random/weights'}}"
+        file = tmp_path / "catalog" / "models" / "random.yaml"
+        file.write_text(f"stage: tag\nuntrained: true\nnetworks: {network}\n")
+        monkeypatch.setenv("GROUNDLAKE_CATALOG", str(tmp_path / "catalog"))
+        untrained = {row["model"] for row in json.loads(groundlake("models", "list", "--json").out) if row["untrained"]}
+
+        assert untrained == {"random"}
+        assert groundlake("models", "list").out.count("UNTRAINED, not in the lake") == 1
 
     def test_it_names_the_sources_whose_views_show_the_model(self, groundlake, hand, lake, tmp_path):
         (tmp_path / "weights").mkdir()

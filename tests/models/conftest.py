@@ -1,17 +1,12 @@
-"""Builds each untrained network once."""
+"""The networks that the package carries."""
 
 from pathlib import Path
 
 import pytest
-from real_models import FAMILIES
-
-from etl.models.untrained import build
+from real_models import packaged
 
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folder of the untrained network of each family; not to be changed."""
-    root = tmp_path_factory.mktemp("weights")
-    for family in FAMILIES:
-        build(family, "small", 0, root / family)
-    return {family: root / family for family in FAMILIES}
+def weights() -> dict[str, Path]:
+    """The folder of the network of each family; not to be changed."""
+    return packaged()

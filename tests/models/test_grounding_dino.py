@@ -10,6 +10,7 @@ from real_models import picture
 from etl.errors import ConfigurationError
 from etl.models.grounding_dino import Detector
 from etl.models.tokenizers import detector_tokenizer
+from etl.shapes.world.words import COLOURS, SHAPES
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,8 @@ def test_the_tokenizer_leaves_no_ascii_text_unknown():
 
 def test_answers_do_not_depend_on_batch_mates(detector: Detector):
     pictures = [picture(seed) for seed in range(3)]
-    many = [f"{word} light" for word in ("dog", "cat", "bus", "car", "cup", "box", "star", "tree", "road")]
-    prompts = [_prompt(detector, "dog"), _prompt(detector, *many), _prompt(detector, "traffic light", "cat")]
+    many = [f"{colour} star" for colour in COLOURS]
+    prompts = [_prompt(detector, "circle"), _prompt(detector, *many), _prompt(detector, "traffic light", "ring")]
     together = detector.detect(pictures, prompts, batch_size=3)
     for index, prompt in enumerate(prompts):
         (alone,) = detector.detect([pictures[index]], [prompt], batch_size=1)
@@ -49,7 +50,7 @@ def test_answers_do_not_depend_on_batch_mates(detector: Detector):
 
 
 def test_boxes_and_probabilities_differ_between_queries_pictures_and_tokens(detector: Detector):
-    prompt = _prompt(detector, "dog", "cat")
+    prompt = _prompt(detector, *SHAPES)
     first, second = detector.detect([picture(1), picture(2)], [prompt, prompt], batch_size=2)
     assert first.boxes.std(axis=0).min() > 0.01
     assert first.probabilities.std() > 0.05
@@ -63,4 +64,4 @@ def test_a_picture_with_fewer_cells_than_queries_is_known_beforehand(detector: D
         assert not detector.takes(16, 3000)
     finally:
         detector.network.config.num_queries = queries
-    detector.detect([picture(0, 16, 3000)], [_prompt(detector, "dog")], batch_size=1)
+    detector.detect([picture(0, 16, 3000)], [_prompt(detector, "star")], batch_size=1)

@@ -9,18 +9,31 @@ from pathlib import Path
 import pytest
 from real_models import model_store
 
-from etl.errors import ConfigurationError, UnknownNameError
-from etl.models import untrained
+from etl.errors import ConfigurationError
+from etl.models import load
 from etl.models.load import materialise
-from etl.settings import Network
+from etl.models.store import folder_digest
+from etl.settings import Network, load_catalog
 
 
-def test_an_untrained_network_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    models, network = model_store(tmp_path), Network(family="clip-text", weights="untrained:small/3")
+def test_packaged_weights_are_needed_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    models, network = model_store(tmp_path), load_catalog().model("embed").networks["encoder"]
     first = materialise(models, network)
-    monkeypatch.setattr(untrained, "build", lambda *_: pytest.fail("built again"))
+    assert folder_digest(first).startswith(network.weights.partition("@")[2])
+    monkeypatch.setattr(load, "PACKAGE", tmp_path / "a later version that carries others")
     assert materialise(models, network) == first
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["clip-text"]
+
+
+def test_digits_of_weights_that_the_package_does_not_carry_are_refused(tmp_path: Path):
+    network = Network(family="clip-text", weights="packaged:shapes/embedder@000000000000")
+    with pytest.raises(ConfigurationError, match=r"carries other weights of shapes/embedder (.|\n)*@[0-9a-f]{12} into"):
+        materialise(model_store(tmp_path), network)
+
+
+def test_a_network_that_the_package_does_not_carry_is_refused(tmp_path: Path):
+    network = Network(family="clip-text", weights="packaged:shapes/none@000000000000")
+    with pytest.raises(ConfigurationError, match=r"shapes/weights/none does not exist"):
+        materialise(model_store(tmp_path), network)
 
 
 def test_a_folder_is_needed_only_once(tmp_path: Path, weights: dict[str, Path]):
@@ -58,11 +71,6 @@ def test_pickles_are_refused(tmp_path: Path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(ConfigurationError, match="holds no"):
         materialise(model_store(tmp_path / "store"), Network(family="sam", weights=f"file:{tmp_path}"))
-
-
-def test_an_unknown_configuration_names_the_known_ones(tmp_path: Path):
-    with pytest.raises(UnknownNameError, match="known: small"):
-        materialise(model_store(tmp_path), Network(family="sam", weights="untrained:huge/0"))
 
 
 def test_stored_weights_are_reached_without_importing_torch():

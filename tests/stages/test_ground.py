@@ -11,13 +11,16 @@ from real_models import item, loaded_stage
 from etl.lake.constraints import conform
 from etl.lake.schemas import TABLES
 from etl.models.grounding_dino import Raw
-from etl.models.small import TAGS
+from etl.settings import load_catalog
+from etl.shapes.world.words import COLOURS, SHAPES, TAGS
 from etl.stages.contract import WorkItem
 from etl.stages.ground import GroundStage, instance_key
 from etl.stages.masks import Rle, decode
 from etl.stages.prompts import Prompt, plan_prompts
 
-NAMES = ["dog", "traffic light", "t-shirt"]
+NAMES = ["dog", "traffic light", "t-shirt"]  # words that the detector has to spell
+MANY = sorted(f"{colour} {shape}" for colour in list(COLOURS)[:4] for shape in SHAPES)  # more than a prompt holds
+ANY = {"quantile": 0.5, "text_threshold": 0.0, "max_boxes": 6}  # whatever the networks know, some boxes come out
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +30,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(root: Path) -> GroundStage:
-    return loaded_stage("ground", root)
+    return loaded_stage("ground", root, **ANY)
 
 
 @pytest.fixture(scope="module")
 def strict(root: Path) -> GroundStage:
-    """With the thresholds of trained weights."""
-    return loaded_stage("ground", root, quantile=None, text_threshold=0.2, max_boxes=None)
+    """With the thresholds of the catalog."""
+    return loaded_stage("ground", root)
 
 
 def tagged(seed: int, names: list[str] = NAMES, width: int = 200, height: int = 150) -> WorkItem:
@@ -89,8 +92,8 @@ def test_rows_satisfy_the_table_and_masks_have_the_pictures_size(stage: GroundSt
 
 
 def test_results_do_not_depend_on_batch_mates_or_their_order(stage: GroundStage):
-    few, many = tagged(1), tagged(2, TAGS)
-    items = [few, many, tagged(3, ["dog"]), tagged(4)]
+    few, many = tagged(1), tagged(2, MANY)
+    items = [few, many, tagged(3, ["star"]), tagged(4, list(SHAPES))]
     alone = [stage.process([one])[0] for one in items]
     assert [result.value for result in stage.process(items)] == [result.value for result in alone]
     for together, single in zip(stage.process(items[::-1])[::-1], alone, strict=True):
@@ -104,10 +107,10 @@ def test_results_do_not_depend_on_batch_mates_or_their_order(stage: GroundStage)
 
 
 def test_more_tags_than_a_prompt_holds_take_several_passes(stage: GroundStage):
-    many = tagged(2, TAGS)
+    many = tagged(2, MANY)
     prompts = stage._prompts(many)
     assert len(prompts) > 1
-    assert sorted(tag for prompt in prompts for tag in prompt.tags) == TAGS
+    assert sorted(tag for prompt in prompts for tag in prompt.tags) == MANY
     assert stage.process([many])[0].status == "ok"
 
 
@@ -117,7 +120,7 @@ def test_the_order_of_tags_changes_nothing(stage: GroundStage):
 
 @pytest.mark.parametrize("style", ["phrases", "joined"])
 def test_both_prompt_styles_answer_with_tags(root: Path, style: str):
-    stage = loaded_stage("ground", root, prompt_style=style)
+    stage = loaded_stage("ground", root, **ANY, prompt_style=style)
     (result,) = stage.process([tagged(6)])
     assert {row["label"] for row in result.rows["instances"]} <= set(NAMES)
 
@@ -131,15 +134,27 @@ def test_a_picture_without_tags_needs_no_network(root: Path):
     assert stage.skip(tagged(0)) is None
 
 
+def test_tags_that_are_no_objects_are_never_asked_for(stage: GroundStage):
+    (prompt,) = stage._prompts(tagged(0, list(TAGS)))
+    assert prompt.tags == SHAPES
+
+
+def test_a_picture_with_only_such_tags_is_an_empty_outcome_of_its_own(stage: GroundStage):
+    colours = [*load_catalog().model("ground").options["non_object_tags"]]
+    result = stage.skip(tagged(0, colours))
+    assert (result.status, result.reason, result.value) == ("empty", "no_object_tags", [])
+    assert stage.skip(tagged(0, [*colours, "star"])) is None
+
+
 def test_no_box_above_the_threshold_is_an_empty_outcome_beside_others(root: Path):
-    stage = loaded_stage("ground", root, quantile=None, box_threshold=1.0)
+    stage = loaded_stage("ground", root, box_threshold=1.0)
     results = stage.process([tagged(0), tagged(1)])
     assert [(result.status, result.reason) for result in results] == [("empty", "no_boxes")] * 2
 
 
 @pytest.mark.parametrize("network", ["detector", "segmenter"])
 def test_answers_that_are_not_finite_are_a_failed_outcome(root: Path, network: str):
-    stage = loaded_stage("ground", root)
+    stage = loaded_stage("ground", root, **ANY)
     model = getattr(stage, network).network
     (model.model.level_embed if network == "detector" else model.prompt_encoder.no_mask_embed.weight).data.fill_(
         float("nan")
@@ -171,11 +186,11 @@ def test_equal_instances_keep_their_id_and_others_do_not():
 
 
 def test_two_equal_instances_of_one_picture_have_two_ids(root: Path):
-    stage = loaded_stage("ground", root, nms_iou=1.0, max_boxes=40)
+    stage = loaded_stage("ground", root, **ANY, nms_iou=1.0)
     stage.detector.detect = lambda *_: [answers(stage, *[("dog", 0.9, (0.5, 0.5, 0.5, 0.5))] * 2)[1]] * 1
     (result,) = stage.process([tagged(0)])
     assert result.status == "empty"  # both lie at the quantile of their own scores
-    strict = loaded_stage("ground", root, quantile=None, nms_iou=1.0)
+    strict = loaded_stage("ground", root, nms_iou=1.0)
     strict.detector.detect = stage.detector.detect
     (result,) = strict.process([tagged(0)])
     assert len(result.value) == len(set(result.value)) == 2

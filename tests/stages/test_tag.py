@@ -20,7 +20,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(root: Path) -> TagStage:
-    return loaded_stage("tag", root)
+    """Whatever its network knows, some tags come out."""
+    return loaded_stage("tag", root, quantile=0.5, max_tags=4, exclude_tags=["red", "blue", "dotted"])
 
 
 def _scores(stage: TagStage, **scores: float) -> np.ndarray:
@@ -46,19 +47,27 @@ def test_results_do_not_depend_on_batch_mates(stage: TagStage):
 
 
 def test_thresholds_are_the_lists_unless_one_is_given(root: Path):
-    listed, given = (loaded_stage("tag", root, quantile=None, threshold=value) for value in (None, 0.3))
-    scores = _scores(listed, dog=0.66, cat=0.65, car=0.31, bus=0.3)
-    assert [tag["tag"] for tag in listed.choose(scores)] == ["dog"]
-    assert [tag["tag"] for tag in given.choose(scores)] == ["dog", "cat", "car"]
+    listed, given = (loaded_stage("tag", root, threshold=value) for value in (None, 0.3))
+    listed.tagger.thresholds[listed.tagger.tags.index("star")] = 0.65
+    scores = _scores(listed, circle=0.51, star=0.65, heart=0.31, ring=0.3)
+    assert [tag["tag"] for tag in listed.choose(scores)] == ["circle"]
+    assert [tag["tag"] for tag in given.choose(scores)] == ["star", "circle", "heart"]
+
+
+def test_a_quantile_gives_the_best_share_of_a_pictures_own_scores(stage: TagStage):
+    scores = np.linspace(0.1, 0.2, len(stage.tagger.tags), dtype=np.float32)
+    best = [tag for tag in stage.tagger.tags[::-1] if tag not in stage.options.exclude_tags]
+    assert [tag["tag"] for tag in stage.choose(scores)] == best[:4]
 
 
 def test_equal_scores_come_in_the_order_of_the_list(root: Path):
-    stage = loaded_stage("tag", root, quantile=None, threshold=0.3)
-    assert [tag["tag"] for tag in stage.choose(_scores(stage, dog=0.5, cat=0.5, bus=0.5))] == ["bus", "cat", "dog"]
+    stage = loaded_stage("tag", root, threshold=0.3)
+    chosen = stage.choose(_scores(stage, star=0.5, ring=0.5, circle=0.5))
+    assert [tag["tag"] for tag in chosen] == ["circle", "ring", "star"]
 
 
 def test_no_tag_above_its_threshold_is_an_empty_outcome(root: Path):
-    stage = loaded_stage("tag", root, quantile=None, threshold=1.0)
+    stage = loaded_stage("tag", root, threshold=1.0)
     (result,) = stage.process([item(0)])
     assert (result.status, result.reason, dict(result.rows), result.value) == ("empty", "no_tags", {}, [])
 

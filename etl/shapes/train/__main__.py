@@ -13,8 +13,8 @@ from etl.shapes.train.loop import Plan, Task, train
 PLANS = {
     "tagger": Plan(steps=6_000, batch=16, learning_rate=2e-3),
     "segmenter": Plan(steps=2_900, batch=8, learning_rate=1.5e-3, weight_decay=0.02),
-    "captioner": Plan(steps=3_400, batch=32, learning_rate=1.5e-3),
-    "grounder": Plan(steps=4_000, batch=8, learning_rate=1.2e-3, weight_decay=0.02, clip=0.5),
+    "captioner": Plan(steps=4_300, batch=32, learning_rate=1.5e-3),
+    "grounder": Plan(steps=5_700, batch=8, learning_rate=1.2e-3, weight_decay=0.02, clip=0.5),
     "embedder": Plan(steps=600, batch=128, learning_rate=2e-3),
 }
 
@@ -25,11 +25,12 @@ def main() -> None:
     parser.add_argument("network", choices=sorted(PLANS))
     parser.add_argument("--out", type=Path, default=Path(".train"), help="folder of checkpoints and results")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     plan = PLANS[given.network]
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    train(_task(given.network, plan.seed, given.out), plan, given.out / given.network)
+    train(_task(given.network, plan.seed, given.out), plan, given.out / given.network, given.device)
 
 
 def _task(name: str, seed: int, folder: Path) -> Task:

@@ -58,9 +58,9 @@ class Captioner(Task):
 
     def loss(self, pool: Pool, plan: Plan, step: int) -> tuple[torch.Tensor, Mapping[str, float]]:
         shown, texts = zip(*(self._example(sample) for sample in pool.take(plan.batch)), strict=True)
-        ids, labels = self._tokens(texts)
+        ids, labels = (part.to(self.device) for part in self._tokens(texts))
         output = self.modules["network"](
-            pixel_values=self.preprocessor.square([sample.picture for sample in shown]),
+            pixel_values=self.preprocessor.square([sample.picture for sample in shown]).to(self.device),
             input_ids=ids,
             attention_mask=(ids != self._config.text_config.pad_token_id).long(),
         )
@@ -69,6 +69,7 @@ class Captioner(Task):
         )
         side = self._grid * CELLS
         classes, weights = dense_targets(shown, side, side)
+        classes, weights = classes.to(self.device), weights.to(self.device)
         tokens = output.vision_outputs.last_hidden_state[:, 1:]
         dense, right = self.modules["dense"](tokens, (self._grid, self._grid), classes, weights)
         return words + dense, {"words": float(words.detach()), "dense": float(dense.detach()), "right": float(right)}

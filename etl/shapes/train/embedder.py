@@ -47,10 +47,10 @@ class Embedder(Task):
         half = plan.batch // 2
         texts = [str(text) for text in self._random.choice(PHRASES, half, replace=False)]
         texts += _sentences(self._random, plan.batch - half)
-        tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.device)
         output = self.modules["network"](input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         vectors = functional.normalize(output.pooler_output.float(), dim=1)
-        off = vectors @ vectors.T - torch.from_numpy(shared(texts))
+        off = vectors @ vectors.T - torch.from_numpy(shared(texts)).to(self.device)
         return 100 * (off**2).mean(), {"off": float(off.detach().abs().mean())}
 
     def score(self) -> dict[str, float]:

@@ -80,6 +80,7 @@ class Grounder(Task):
             ids[row, : len(one.ids)] = torch.tensor(one.ids)
             mask[row, : len(one.ids)] = 1
         network: Any = self.modules["network"]
+        ids, mask, pixels = ids.to(self.device), mask.to(self.device), pixels.to(self.device)
         output = network(pixel_values=pixels, input_ids=ids, attention_mask=mask.long())
         truths = [_truth(sample, one, longest) for sample, one in zip(samples, asked, strict=True)]
         total, parts = torch.zeros(()), {}
@@ -89,13 +90,17 @@ class Grounder(Task):
             total, parts = total + loss, watched
         levels = _levels(down, across, network.config.num_feature_levels)
         total = total + encoder_loss(
-            output.enc_outputs_class[..., :longest].float(), output.enc_outputs_coord_logits.float(), levels, truths
+            output.enc_outputs_class[..., :longest].float().cpu(),
+            output.enc_outputs_coord_logits.float().cpu(),
+            levels,
+            truths,
         )
         rows, columns = levels[0]
         classes, weights = dense_targets(samples, rows * CELLS, columns * CELLS)
         tokens = output.encoder_last_hidden_state_vision[:, : rows * columns]
+        classes, weights = classes.to(self.device), weights.to(self.device)
         dense, right = self.modules["dense"](tokens, (rows, columns), classes, weights)
-        return total + 0.5 * dense, {**parts, "dense": float(dense.detach()), "right": float(right)}
+        return total + 0.5 * dense.cpu(), {**parts, "dense": float(dense.detach()), "right": float(right)}
 
     def resumed(self, progress: float) -> None:
         if progress < FROZEN_SHARE:  # the tagger may have learned more since
@@ -193,13 +198,13 @@ def _start_values(network: Any, seed: int) -> None:
 
 
 def _layer(network: Any, output: Any, level: int, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and boxes (centre and size, shares of the picture) of one decoder layer."""
+    """Logits and boxes (centre and size, shares of the picture) of one decoder layer, on the CPU."""
     points = output.intermediate_reference_points
     reference = output.init_reference_points if level == 0 else points[:, level - 1]
     hidden = output.intermediate_hidden_states[:, level]
     logits = network.class_embed[level](hidden, output.encoder_last_hidden_state_text, mask)
     boxes = (network.bbox_embed[level](hidden).float() + torch.special.logit(reference.float(), eps=1e-5)).sigmoid()
-    return logits.float(), boxes
+    return logits.float().cpu(), boxes.cpu()  # few numbers, matched one by one
 
 
 def _levels(height: int, width: int, count: int) -> list[tuple[int, int]]:

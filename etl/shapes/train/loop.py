@@ -49,6 +49,7 @@ class Task(ABC):
 
     name: str
     modules: nn.ModuleDict
+    device = torch.device("cpu")  # of the modules; scenes are drawn, and what is known of them lies, on the CPU
 
     @abstractmethod
     def loss(self, pool: Pool, plan: Plan, step: int) -> tuple[torch.Tensor, Mapping[str, float]]:
@@ -70,12 +71,21 @@ class Task(ABC):
         return 1.0
 
 
-def train(task: Task, plan: Plan, folder: Path) -> None:
+def train(task: Task, plan: Plan, folder: Path, device: str = "cpu") -> None:
     """Train ``task`` until the plan's last step, from the checkpoint in ``folder`` where there is one.
 
-    SIGTERM ends it after the step at hand, with a checkpoint.
+    SIGTERM ends it after the step at hand, with a checkpoint. A checkpoint of one device goes on on any other; a plan
+    that was made longer goes on where its own curve of the learning rate is at that step.
+
+    Args:
+        task: What learns.
+        plan: How long and how fast.
+        folder: Gets the checkpoint, and the network in ``network``.
+        device: ``cpu``, or ``cuda`` for a GPU.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    task.device = torch.device(device)
+    task.modules.to(task.device)
     run = _Run(task, plan, folder)
     run.resume()
     stopped: list[int] = []
@@ -120,7 +130,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate * height * self.task.rate(group["name"], progress)
         self.task.modules.train()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.task.device.type, torch.bfloat16):
             loss, watched = self.task.loss(self.pool, self.plan, self.step)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.named.values(), self.plan.clip)
@@ -168,7 +178,7 @@ class _Run:
         torch.manual_seed(self.plan.seed)
         if not (self.folder / CHECKPOINT).exists():
             return
-        content: dict[str, Any] = torch.load(self.folder / CHECKPOINT, weights_only=True)
+        content: dict[str, Any] = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
         self.task.modules.load_state_dict(content["modules"])
         self.optimizer.load_state_dict(content["optimizer"])
         for name, value in content["average"].items():

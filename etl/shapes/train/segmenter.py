@@ -53,7 +53,7 @@ class Segmenter(Task):
         while len(samples) < plan.batch:
             samples += [sample for sample in pool.take(plan.batch - len(samples)) if len(sample.kinds)]
         prepared = [self._prepare(sample) for sample in samples]
-        pixels, boxes, masks = (torch.stack(part) for part in zip(*prepared, strict=True))
+        pixels, boxes, masks = (torch.stack(part).to(self.device) for part in zip(*prepared, strict=True))
         output = self.modules["network"](pixel_values=pixels, input_boxes=boxes, multimask_output=False)
         logits, ious = output.pred_masks[:, :, 0].float(), output.iou_scores[:, :, 0].float()
         near = _grown(boxes)
@@ -129,7 +129,7 @@ def _grown(boxes: torch.Tensor) -> torch.Tensor:
     scaled = boxes * (LOW / SEGMENTER_SIDE)
     more = 0.15 * (scaled[..., 2:] - scaled[..., :2])
     low, high = scaled[..., :2] - more - 1, scaled[..., 2:] + more + 1
-    place = torch.arange(LOW) + 0.5
+    place = torch.arange(LOW, device=boxes.device) + 0.5
     x = (place >= low[..., :1]) & (place <= high[..., :1])
     y = (place >= low[..., 1:]) & (place <= high[..., 1:])
     return (y[..., :, None] & x[..., None, :]).float()

@@ -46,8 +46,9 @@ class Tagger(Task):
         samples = pool.take(plan.batch)
         seen = self.modules["swin"](self._pixels(samples))
         logits = self._logits(seen)
-        tags = functional.binary_cross_entropy_with_logits(logits.float(), _wanted(samples))
+        tags = functional.binary_cross_entropy_with_logits(logits.float(), _wanted(samples).to(self.device))
         classes, weights = dense_targets(samples, self._grid[0] * CELLS, self._grid[1] * CELLS)
+        classes, weights = classes.to(self.device), weights.to(self.device)
         dense, right = self.modules["dense"](seen.last_hidden_state, self._grid, classes, weights)
         return 4 * tags + dense, {"tags": float(tags.detach()), "dense": float(dense.detach()), "right": float(right)}
 
@@ -56,7 +57,7 @@ class Tagger(Task):
         said, wanted = [], []
         for start in range(0, _HELD_OUT, 50):
             samples = [numbered_sample("validation", n) for n in range(start, start + 50)]
-            said.append(self._logits(self.modules["swin"](self._pixels(samples))) > 0)
+            said.append((self._logits(self.modules["swin"](self._pixels(samples))) > 0).cpu())
             wanted.append(_wanted(samples) > 0)
         yes, truth = torch.cat(said).numpy(), torch.cat(wanted).numpy()
         groups = {"f1": TAGS, "shapes": SHAPES, "colours": COLOUR_NAMES, "textures": TEXTURES[1:]}
@@ -67,7 +68,7 @@ class Tagger(Task):
         save_ram(self.modules["swin"], self.modules["head"], folder)
 
     def _pixels(self, samples: Sequence[Sample]) -> torch.Tensor:
-        return self.preprocessor.square([sample.picture for sample in samples])
+        return self.preprocessor.square([sample.picture for sample in samples]).to(self.device)
 
     def _logits(self, seen: object) -> torch.Tensor:
         tokens = torch.cat([seen.pooler_output[:, None], seen.last_hidden_state], dim=1)  # type: ignore[attr-defined]
