@@ -19,7 +19,7 @@ from etl.evaluate.evaluation import Evaluation
 from etl.evaluate.rows import Instance, Pair, Rows, Said
 from etl.evaluate.worst import ImageScore
 from etl.lake import Lake, Snapshot
-from etl.viewer.draw import Drawn, draw, font
+from etl.viewer.draw import Drawn, draw, font, wrapped
 from etl.viewer.pictures import decode, read_bytes
 
 CELL, GAP, LINE, TEXT = 330, 14, 17, 13  # pixels
@@ -88,7 +88,7 @@ def _side(name: str, said: Said, picture: Image.Image, texts: Sequence[Block]) -
     shown = draw(picture, drawn, width=width)
     hidden = len(said.instances) - len(drawn)
     blocks = [(f"{name}, {hidden} more objects not drawn" if hidden else name, _GREY), *texts]
-    lines = [(line, ink) for text, ink in blocks for line in _wrapped(text)]
+    lines = [(line, ink) for text, ink in blocks for line in wrapped(text, CELL, TEXT)]
     if len(lines) > _LINES:
         lines = [*lines[: _LINES - 1], (f"… {len(lines) - _LINES + 1} more lines", _GREY)]
     side = Image.new("RGB", (CELL, shown.height + 4 + LINE * len(lines)), _PAPER)
@@ -128,17 +128,6 @@ def _differences(pair: Pair) -> list[Block]:
             f"{what} tags: {', '.join(sorted(tags))}" for what, tags in (("missing", missing), ("wrong", wrong)) if tags
         ]
     return [(text, _RED) for text in texts]
-
-
-def _wrapped(text: str) -> list[str]:
-    lines, letters = [""], font(TEXT)
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if letters.getlength(longer) <= CELL or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
 
 
 def _heads(evaluation: Evaluation) -> list[Block]:

@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 from etl.errors import ConfigurationError, DataError
 from etl.lake import Lake, Snapshot
 from etl.settings.catalog import STAGES
-from etl.viewer.draw import Drawn, draw, font
+from etl.viewer.draw import Drawn, draw, font, wrapped
 from etl.viewer.pictures import decode, read_bytes
 
 COLUMNS, CELL, GAP, LINE, TEXT = 4, 360, 14, 17, 13
@@ -86,7 +86,7 @@ def _cell(lake: Lake, row: dict[str, Any], objects: Sequence[dict[str, Any]]) ->
     texts = [("not drawn", f"{hidden} objects of lower score")] if hidden else []
     texts += [("caption", row["caption"]), ("source", row["source_caption"]), ("tags", ", ".join(row["tags"] or []))]
     texts += [(one["label"], one["caption"]) for one in objects if one["caption"]]
-    lines = [line for name, text in texts if text for line in _wrapped(f"{name}: {text}", CELL)][:_LINES]
+    lines = [line for name, text in texts if text for line in wrapped(f"{name}: {text}", CELL, TEXT)][:_LINES]
     cell = Image.new("RGB", (CELL, shown.height + LINE * (len(lines) + 1)), _PAPER)
     cell.paste(shown, ((CELL - shown.width) // 2, 0))
     pencil = ImageDraw.Draw(cell)
@@ -99,17 +99,6 @@ def _cell(lake: Lake, row: dict[str, Any], objects: Sequence[dict[str, Any]]) ->
 def _mask(one: dict[str, Any]) -> Any:
     size = [one["mask_height"], one["mask_width"]]
     return coco.decode({"size": size, "counts": one["mask_counts"].encode()}).astype(bool)
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines, letters = [""], font(TEXT)
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if letters.getlength(longer) <= width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
 
 
 def _page(cells: Sequence[Image.Image], models: Sequence[tuple[str, str, bool]]) -> Image.Image:

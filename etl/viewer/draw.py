@@ -39,6 +39,18 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+def wrapped(text: str, width: int, size: int) -> list[str]:
+    """The words of a text in lines of at most ``width`` pixels, in letters of ``size``; a longer word has its own."""
+    lines, letters = [""], font(size)
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if letters.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
 def colour_of(label: str) -> Colour:
     """A bright colour that is the same for a label in every picture and process."""
     number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:4])
