@@ -58,8 +58,10 @@ def world(airflow: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
     home = tmp_path_factory.mktemp("chain")
     lake = Lake.create(str(home / "lake"), Settings(scratch=home / "scratch"))
     with ExitStack() as stack:
-        base_url = stack.enter_context(served(home / "site"))
-        write_catalog(home / "catalog", home, base_url)
+        port = free_port()  # free a moment ago; made first, since the port is part of the urls
+        sample = make_source(home / "site", f"http://{HOST}:{port}")
+        base_url = stack.enter_context(serve(home / "site", port))
+        write_catalog(home / "catalog", home, sample.list_path, base_url)
         seen = airflow(
             "run_dags.py",
             json.dumps(JOBS),
@@ -71,15 +73,8 @@ def world(airflow: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory)
         yield World(lake, seen.results, seen.output)
 
 
-def served(folder: Path) -> Any:
-    """Serve the sample source from a port that was free a moment ago, since the port is part of its urls."""
-    port = free_port()
-    make_source(folder, f"http://{HOST}:{port}")
-    return serve(folder, port)
-
-
-def write_catalog(folder: Path, home: Path, base_url: str) -> None:
-    rows = pq.read_table(home / "site" / "urls.parquet")
+def write_catalog(folder: Path, home: Path, listed: Path, base_url: str) -> None:
+    rows = pq.read_table(listed)
     wanted = rows.filter(pc.match_substring_regex(rows["url"], URLS))
     pq.write_table(wanted, home / "sample.parquet")
     pq.write_table(pa.table({"url": [f"{base_url}/gone/{n}.jpg" for n in range(3)]}), home / "dead.parquet")
