@@ -82,8 +82,7 @@ def shared(texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
 def _cosines(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     scaled = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    cosines: npt.NDArray[np.float32] = scaled @ scaled.T
-    return cosines
+    return np.asarray(scaled @ scaled.T, dtype=np.float32)
 
 
 def _sentences(random: np.random.Generator, count: int) -> list[str]:
