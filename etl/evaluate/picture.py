@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,13 @@ import pyarrow.compute as pc
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
-from etl.errors import ConfigurationError, DataError
+from etl.errors import DataError
 from etl.evaluate.captions import TOO_SMALL
 from etl.evaluate.evaluation import Evaluation
 from etl.evaluate.rows import Instance, Pair, Rows, Said
 from etl.evaluate.worst import ImageScore
 from etl.lake import Lake, Snapshot
-from etl.viewer.draw import Drawn, draw, font, wrapped
+from etl.viewer.draw import Drawn, draw, font, save_page, wrapped
 from etl.viewer.pictures import decode, read_bytes
 
 CELL, GAP, LINE, TEXT = 330, 14, 17, 13  # pixels
@@ -62,7 +61,7 @@ def draw_worst(lake: Lake, evaluation: Evaluation, path: Path, limit: int = 6) -
     if not shown:
         raise DataError(f"no image of the evaluation is left in {lake.uri}", remedy="evaluate again")
     blocks = [_block(number, one, pairs[one.image_id], images[one.image_id]) for number, one in enumerate(shown, 1)]
-    _save(_page(blocks, _heads(evaluation)), path)
+    save_page(_page(blocks, _heads(evaluation)), path)
     return len(blocks)
 
 
@@ -160,13 +159,3 @@ def _page(blocks: Sequence[Image.Image], heads: Sequence[Block]) -> Image.Image:
         if top < page.height:
             pencil.line((GAP, top - GAP, page.width - GAP, top - GAP), fill=(215, 215, 215))
     return page
-
-
-def _save(page: Image.Image, path: Path) -> None:
-    buffer = io.BytesIO()
-    page.save(buffer, "PNG")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {path}: {error}", remedy="choose another file") from error

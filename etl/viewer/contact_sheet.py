@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
-from etl.errors import ConfigurationError, DataError
+from etl.errors import DataError
 from etl.lake import Lake, Snapshot
 from etl.settings.catalog import STAGES
-from etl.viewer.draw import Drawn, draw, font, wrapped
+from etl.viewer.draw import Drawn, draw, font, save_page, wrapped
 from etl.viewer.pictures import decode, read_bytes
 
 COLUMNS, CELL, GAP, LINE, TEXT = 4, 360, 14, 17, 13
@@ -64,13 +63,7 @@ def contact_sheet(lake: Lake, path: Path, *, limit: int = 12, source: str | None
         raise DataError(f"no picture {where}in {lake.uri}", remedy="ingest some first: groundlake ingest run")
     cells = [_cell(lake, row, [one for one in objects if one["image_id"] == row["image_id"]]) for row in images]
     sheet = _page(cells, sorted(models, key=lambda model: STAGES.index(model[0])))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(buffer.getvalue())
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {path}: {error}", remedy="choose another --out") from error
+    save_page(sheet, path, remedy="choose another --out")
     return len(cells)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from etl.errors import ConfigurationError
 
 Colour = tuple[int, int, int]
 _OPACITY = 0.45
@@ -49,6 +53,17 @@ def wrapped(text: str, width: int, size: int) -> list[str]:
         else:
             lines.append(word)
     return lines
+
+
+def save_page(page: Image.Image, path: Path, remedy: str = "choose another file") -> None:
+    """Write a page as PNG, its folder too; raises ConfigurationError with ``remedy`` when that cannot be."""
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error}", remedy=remedy) from error
 
 
 def colour_of(label: str) -> Colour:
