@@ -42,7 +42,8 @@ ABOUT = {
     "tagger": About(
         architecture="RAM: a Swin transformer of three stages on the picture stretched to 160 x 160 pixels, and a head "
         "of two cross-attention layers that asks for each of the world's 19 tags.",
-        use="Tags (shapes, colours, textures) of pictures of the world; threshold 0.5.",
+        use="Tags (shapes, colours, textures) of pictures of the world; the scores are at threshold 0.5, the catalog "
+        "takes 0.35.",
         limits=_WORLD,
         scores={
             "f1": "tags, micro-F1",
