@@ -37,7 +37,7 @@ def item(seed: int, width: int = 200, height: int = 150, **upstream: list[dict[s
 def packaged() -> dict[str, Path]:
     """The folder of the network of each family that the package carries; not to be changed."""
     networks = [network for model in load_catalog().models.values() for network in model.networks.values()]
-    return {network.family: packaged_folder(network) for network in networks}
+    return {one.family: packaged_folder(one) for one in networks if one.weights.startswith("packaged:")}
 
 
 def model_store(root: Path) -> ModelStore:

@@ -10,14 +10,12 @@ import socket
 import ssl
 from urllib.error import HTTPError, URLError
 
+from etl.storage.addresses import BlockedError
+
 BLOCKED = "blocked"  # a private address or a scheme other than http and https
 ROBOTS = "robots"  # an X-Robots-Tag that forbids use, such as noai
 BAD_URL, TAKEN_DOWN, UNKNOWN = "bad_url", "taken_down", "unknown"
 DECODE, EMPTY, TOO_SMALL, TOO_LARGE = "decode", "empty", "too_small", "too_large"
-
-
-class BlockedError(OSError):
-    """A download tried to leave the public internet; an OSError, so that urllib tries the host's next address."""
 
 
 class AnswerTooLargeError(Exception):

@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 from urllib.response import addinfourl
 
-from etl.ingest.failures import AnswerTooLargeError, BlockedError, classify
+from etl.ingest.failures import AnswerTooLargeError, classify
+from etl.storage.addresses import BlockedError
 
 _KEPT = "%/:=&?~#+!$,;'@()*[]"  # characters of a url that quoting leaves alone
 _LOCAL = "localhost,127.0.0.1,::1"

@@ -18,17 +18,19 @@ def materialise(models: ModelStore, network: Network) -> Path:
 
     ``packaged:<pack>/<network>@<digits>`` is copied from this package once; the digits say which weights are meant.
     ``file:<folder>`` is copied into the store once; afterwards the folder is needed no more.
+    ``catalog:<name>`` comes from the store only: nothing is downloaded while a stage runs.
 
     Raises:
         ConfigurationError: The folder is missing, of another family, or has changed since it was added; or the
             package carries other weights.
+        WeightsAbsentError: Nobody has put the catalog's weights into the store.
         WeightsChangedError: A stored file is not the one that was added.
     """
     kind, _, text = network.weights.partition(":")
     stored = models.weights_digest(network)
     if kind == "file":
         _add_folder(models, network, Path(text).expanduser(), stored)
-    elif stored is None:
+    elif kind == "packaged" and stored is None:
         models.add(network, packaged_folder(network))
     return models.fetch(network)
 

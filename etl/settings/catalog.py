@@ -1,4 +1,4 @@
-"""The catalog: sources, models and manifests as YAML files, validated when they are loaded.
+"""The catalog: sources, models, weights and manifests as YAML files, validated when they are loaded.
 
 The package ships a catalog (``etl/settings/catalog_data``); a project may add files of its own, and a file of
 the project replaces the shipped one of the same name.
@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from etl.errors import ConfigurationError, UnknownNameError
 
 SHIPPED = Path(__file__).parent / "catalog_data"
 STAGES = ("tag", "ground", "caption", "embed")
+HUGGING_FACE = "https://huggingface.co"
+FILE_NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*$"
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 StageName = Literal["tag", "ground", "caption", "embed"]
+FamilyName = Literal["ram", "ram-plus", "tag2text", "groundingdino", "sam", "sam-hq", "blip2", "qwen-vl", "clip-text"]
 
 
 class _Entry(BaseModel):
@@ -63,10 +66,11 @@ class Network(BaseModel):
     """One network of a model and where its weights come from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    family: Literal["ram", "groundingdino", "sam", "blip2", "clip-text"]
+    family: FamilyName = Field(description="What kind of network it is; etl.models.families says what each is for")
     weights: str = Field(
-        pattern=r"^(packaged:[a-z0-9-]+/[a-z0-9-]+@[0-9a-f]{12}|file:.+)$",
+        pattern=r"^(packaged:[a-z0-9-]+/[a-z0-9-]+@[0-9a-f]{12}|file:.+|catalog:[a-z0-9][a-z0-9._-]{0,62})$",
         description="packaged:<pack>/<network>@<first digits of its sha256> (shipped with groundlake), "
+        "catalog:<file of catalog/weights> (upstream's, by 'groundlake models pull' or 'add'), "
         "or file:<folder with config.json and safetensors>",
     )
 
@@ -81,6 +85,71 @@ class ModelEntry(_Entry):
     options: dict[str, Any] = Field(default_factory=dict, description="Validated by the stage (thresholds, prompt, …)")
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = Field(8, ge=1)
+
+
+class WeightsFile(BaseModel):
+    """One file of a checkpoint as its authors publish it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=FILE_NAME, description="Path within the checkpoint; 'models add' looks for its last part")
+    url: str | None = Field(
+        None, pattern=r"^https?://[^\s@]+$", description="Where it is; else the source's repository"
+    )
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="As its publisher states it; null: recorded when it is first added"
+    )
+    bytes: int | None = Field(None, ge=1, description="Its length, where the publisher states it")
+
+
+class WeightsSource(BaseModel):
+    """The repository of a hub that holds files without a url of their own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    huggingface: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="Owner and name of the repository")
+    revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$", description="Commit; null: what 'main' is that day")
+
+
+class WeightsEntry(_Entry):
+    """An upstream checkpoint: what it is, where it comes from, and the digests that make it that one."""
+
+    family: FamilyName
+    licence: str = Field(min_length=1, description="SPDX name, or what the authors call it; printed before a download")
+    source: WeightsSource | None = None
+    files: tuple[WeightsFile, ...] = Field(min_length=1)
+    allow_http: bool = Field(False, description="Let files come over plain http; for in-house mirrors")
+    allow_private_addresses: bool = Field(
+        False, description="Let downloads reach loopback and private networks; for in-house mirrors"
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        names = [file.name for file in self.files]
+        if len({name.rpartition("/")[2] for name in names}) < len(names):
+            raise ValueError(f"two files of one name in {names}")
+        for file in self.files:
+            if file.url is None and self.source is None:
+                raise ValueError(f"{file.name} has no url, and there is no source.huggingface to take it from")
+            if file.url is not None and file.url.startswith("http://") and not self.allow_http:
+                raise ValueError(f"{file.url} is not https; set allow_http if that is meant")
+        return self
+
+    def file(self, name: str) -> WeightsFile:
+        """The file called ``name``; raises UnknownNameError."""
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise UnknownNameError(f"file of {self.name}", name, [file.name for file in self.files])
+
+    def url(self, file: WeightsFile) -> str:
+        """Where a file is downloaded from."""
+        if file.url is not None or self.source is None:
+            return str(file.url)
+        return f"{HUGGING_FACE}/{self.source.huggingface}/resolve/{self.source.revision or 'main'}/{file.name}"
+
+    @property
+    def network(self) -> Network:
+        """How model entries name these weights, and the key under which a lake's model store holds them."""
+        return Network(family=self.family, weights=f"catalog:{self.name}")
 
 
 class Split(BaseModel):
@@ -107,6 +176,7 @@ class Catalog:
 
     sources: dict[str, Source] = field(default_factory=dict)
     models: dict[str, ModelEntry] = field(default_factory=dict)
+    weights: dict[str, WeightsEntry] = field(default_factory=dict)
     manifests: dict[str, ManifestSpec] = field(default_factory=dict)
 
     def source(self, name: str) -> Source:
@@ -116,6 +186,10 @@ class Catalog:
     def manifest(self, name: str) -> ManifestSpec:
         """The manifest called ``name``; raises UnknownNameError."""
         return _get(self.manifests, "manifest", name, "add catalog/manifests/<name>.yaml, or pass --sql")
+
+    def checkpoint(self, name: str) -> WeightsEntry:
+        """The upstream checkpoint called ``name``; raises UnknownNameError."""
+        return _get(self.weights, "weights", name, "see 'groundlake models list', or add catalog/weights/<name>.yaml")
 
     def model(self, stage: str, name: str | None = None) -> ModelEntry:
         """The model ``name`` of ``stage``, or the stage's default one.
@@ -149,7 +223,7 @@ def load_catalog(folder: Path | None = None) -> Catalog:
     """Read the shipped catalog and, over it, the one in ``folder``.
 
     Args:
-        folder: A folder with ``sources``, ``models`` and ``manifests``, or None.
+        folder: A folder with ``sources``, ``models``, ``weights`` and ``manifests``, or None.
 
     Raises:
         ConfigurationError: A file is not valid: the message names file, key, value and what is allowed.
@@ -157,11 +231,31 @@ def load_catalog(folder: Path | None = None) -> Catalog:
     folders = [SHIPPED] + ([folder] if folder else [])
     if folder and not folder.is_dir():
         raise ConfigurationError(f"the catalog folder {folder} does not exist", remedy="create it or correct the path")
-    return Catalog(
+    catalog = Catalog(
         sources=_load(folders, "sources", Source),
         models=_load(folders, "models", ModelEntry),
+        weights=_load(folders, "weights", WeightsEntry),
         manifests=_load(folders, "manifests", ManifestSpec),
     )
+    for model in catalog.models.values():
+        _check_weights(model, catalog)
+    return catalog
+
+
+def _check_weights(model: ModelEntry, catalog: Catalog) -> None:
+    """Every ``catalog:`` of a model names weights that there are, of the family it says."""
+    for role, network in model.networks.items():
+        kind, _, name = network.weights.partition(":")
+        if kind != "catalog":
+            continue
+        where = f"weights in model {model.name!r}, networks.{role}:"
+        entry = _get(catalog.weights, where, name, "correct the name, or add catalog/weights/<name>.yaml")
+        if entry.family != network.family:
+            raise ConfigurationError(
+                f"model {model.name!r}: networks.{role}.family: got {network.family!r}, but the weights {name!r} are "
+                f"of family {entry.family!r}",
+                remedy="correct 'family', or name other weights",
+            )
 
 
 def _load(folders: list[Path], kind: str, model: type[EntryT]) -> dict[str, EntryT]:
@@ -198,5 +292,6 @@ def validated(model: type[ModelT], content: dict[str, Any], where: str) -> Model
         for one in error.errors():
             key = ".".join(str(part) for part in one["loc"])
             allowed = f"; allowed keys: {', '.join(model.model_fields)}" if one["type"] == "extra_forbidden" else ""
-            lines.append(f"{where}: {key}: got {one['input']!r}: {one['msg']}{allowed}")
+            received = f"{key}: got {one['input']!r}: " if key else ""  # a rule over several keys quotes what it refuses
+            lines.append(f"{where}: {received}{one['msg']}{allowed}")
         raise ConfigurationError("\n".join(lines), remedy="correct the file and run the command again") from error

@@ -17,6 +17,7 @@ NETWORKS = {
     re.findall(r"shapes/(\w+)@", network.weights)[0]: network
     for model in load_catalog().models.values()
     for network in model.networks.values()
+    if network.weights.startswith("packaged:")
 }
 
 
