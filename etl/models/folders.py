@@ -12,14 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import ConfigurationError
+from etl.models.families import FAMILIES
 
-MODEL_TYPES = {
-    "ram": "ram",
-    "groundingdino": "grounding-dino",
-    "sam": "sam",
-    "blip2": "blip-2",
-    "clip-text": "clip_text_model",
-}
+MODEL_TYPES = {name: family.model_type for name, family in FAMILIES.items()}
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
 from etl.stages.crops import crop_box, is_large_enough, pictures_of
 
 if TYPE_CHECKING:
-    from etl.models.blip2 import Caption, Captioner
+    from etl.models.blip2 import Caption
+    from etl.models.contracts import Captioner
 
 Flag = Literal["empty", "echo", "loop", "label"]
 REPEATS = 3  # of the same one to four words in a row
@@ -43,11 +44,13 @@ class CaptionStage(Stage):
     captioner: Captioner
 
     def load(self, models: ModelStore, device: str) -> None:
-        from etl.models.blip2 import Captioner
+        from etl.models.families import open_network
         from etl.models.load import materialise
 
-        folder = materialise(models, self.entry.networks["captioner"])
-        self.captioner = Captioner(folder, device, self.entry.dtype)
+        network = self.entry.networks["captioner"]
+        self.captioner = open_network(
+            network.family, "captioner", materialise(models, network), device, self.entry.dtype
+        )
 
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:
         crops = [crops_of(item, picture) for item, picture in zip(batch, pictures_of(batch), strict=True)]

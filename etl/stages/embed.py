@@ -13,7 +13,7 @@ from etl.models.store import ModelStore
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
 
 if TYPE_CHECKING:
-    from etl.models.clip_text import TextEncoder
+    from etl.models.contracts import TextEncoder
 
 
 class EmbedOptions(StageOptions):
@@ -34,11 +34,11 @@ class EmbedStage(Stage):
     encoder: TextEncoder
 
     def load(self, models: ModelStore, device: str) -> None:
-        from etl.models.clip_text import TextEncoder
+        from etl.models.families import open_network
         from etl.models.load import materialise
 
-        folder = materialise(models, self.entry.networks["encoder"])
-        self.encoder = TextEncoder(folder, device, self.entry.dtype)
+        network = self.entry.networks["encoder"]
+        self.encoder = open_network(network.family, "embedder", materialise(models, network), device, self.entry.dtype)
 
     def skip(self, item: WorkItem) -> Result | None:
         return None if texts_of(item) else Result("empty", "no_texts", value=[])

@@ -19,8 +19,9 @@ from etl.stages.masks import Rle, encode
 from etl.stages.prompts import Prompt, Style, match_boxes, plan_prompts
 
 if TYPE_CHECKING:
-    from etl.models.grounding_dino import Detector, Raw
-    from etl.models.sam import Segmenter, Segments
+    from etl.models.contracts import Detector, Segmenter
+    from etl.models.grounding_dino import Raw
+    from etl.models.sam import Segments
 
 
 class GroundOptions(StageOptions):
@@ -65,14 +66,12 @@ class GroundStage(Stage):
     segmenter: Segmenter
 
     def load(self, models: ModelStore, device: str) -> None:
-        from etl.models.grounding_dino import Detector
+        from etl.models.families import open_network
         from etl.models.load import materialise
-        from etl.models.sam import Segmenter
 
-        entry = self.entry
-        detector, segmenter = (materialise(models, entry.networks[role]) for role in ("detector", "segmenter"))
-        self.detector = Detector(detector, device, entry.dtype)
-        self.segmenter = Segmenter(segmenter, device, entry.dtype)
+        boxes, masks = self.entry.networks["detector"], self.entry.networks["segmenter"]
+        self.detector = open_network(boxes.family, "grounder", materialise(models, boxes), device, self.entry.dtype)
+        self.segmenter = open_network(masks.family, "segmenter", materialise(models, masks), device, self.entry.dtype)
 
     def skip(self, item: WorkItem) -> Result | None:
         if self._objects(item):

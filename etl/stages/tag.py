@@ -15,7 +15,7 @@ from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
 from etl.stages.crops import pictures_of
 
 if TYPE_CHECKING:
-    from etl.models.ram import Tagger
+    from etl.models.contracts import Tagger
 
 
 class TagOptions(StageOptions):
@@ -48,11 +48,11 @@ class TagStage(Stage):
         Raises:
             ConfigurationError: The weights are wrong, or an excluded tag is not one of the tagger's.
         """
+        from etl.models.families import open_network
         from etl.models.load import materialise
-        from etl.models.ram import Tagger
 
-        folder = materialise(models, self.entry.networks["tagger"])
-        self.tagger = Tagger(folder, device, self.entry.dtype)
+        network = self.entry.networks["tagger"]
+        self.tagger = open_network(network.family, "tagger", materialise(models, network), device, self.entry.dtype)
         self._check_excluded()
 
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:
