@@ -1,4 +1,4 @@
-"""``groundlake models``: which models there are, and whose results the views show."""
+"""``groundlake models``: which models and weights there are, and whose results the views show."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etl.cli.common import Context, LakeOption, folding_table, open_context, out
+from etl.cli.weights import add, model_store, pull, size_text, verify
 from etl.errors import ConfigurationError
 from etl.settings.catalog import STAGES
 
@@ -15,8 +16,15 @@ if TYPE_CHECKING:
     from etl.stages.promotion import Coverage
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", help="Which models there are, and whose results are shown."
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Which models there are, their weights, and whose results are shown.",
 )
+
+
+app.command("pull")(pull)
+app.command("add")(add)
+app.command("verify")(verify)
 
 
 @app.command("list")
@@ -24,25 +32,34 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     lake: LakeOption = None,
 ) -> None:
-    """Every model of the catalog, its annotator in this lake, and the sources whose views show it.
+    """Every model of the catalog, its annotator in this lake, the sources whose views show it, and upstream's weights.
 
-    A model has an annotator id once its weights are in the lake's model store: its first run puts them there.
+    A model has an annotator id once its weights are in the lake's model store: its first run puts them there, or, for
+    upstream's checkpoints, `groundlake models pull` or `add`.
 
     For example:
 
         groundlake models list
     """
-    rows = _rows(open_context(lake, reading=True))
+    context = open_context(lake, reading=True)
+    rows, weights = _rows(context), _weights(context)
     if as_json:
-        typer.echo(json.dumps(rows))
+        typer.echo(json.dumps({"models": rows, "weights": weights}))
         return
 
     table = folding_table("stage", "model", "default", "weights", "annotator", "current for")
     for row in rows:
-        weights = ("UNTRAINED, " if row["untrained"] else "") + ("in the lake" if row["stored"] else "not in the lake")
+        state = ("UNTRAINED, " if row["untrained"] else "") + ("in the lake" if row["stored"] else "not in the lake")
         default = "yes" if row["default"] else ""
         annotator = (row["annotator_id"] or "-")[:12]
-        table.add_row(row["stage"], row["model"], default, weights, annotator, ", ".join(row["current_for"]) or "-")
+        table.add_row(row["stage"], row["model"], default, state, annotator, ", ".join(row["current_for"]) or "-")
+    out.print(table)
+    table = folding_table("weights", "family", "state", "sha256", "size", "licence", "files")
+    for one in weights:
+        state = f"in the lake ({one['digest'][:12]})" if one["digest"] else "absent"
+        files = ", ".join(one["files"])
+        size = size_text(one["bytes"])
+        table.add_row(one["weights"], one["family"], state, one["sha256"], size, one["licence"], files)
     out.print(table)
 
 
@@ -86,11 +103,10 @@ def promote(
 
 def _rows(context: Context) -> list[dict[str, Any]]:
     from etl.lake import Snapshot
-    from etl.models.store import ModelStore
     from etl.stages.annotators import annotator_of
     from etl.stages.registry import stage_class
 
-    models = ModelStore(context.lake.store, context.lake.settings.scratch / "models")
+    models = model_store(context)
     with Snapshot.take(context.lake).connect() as connection:
         current = connection.sql("select source, annotator_id from current order by source").fetchall()
     rows = []
@@ -108,6 +124,35 @@ def _rows(context: Context) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _weights(context: Context) -> list[dict[str, Any]]:
+    models = model_store(context)
+    rows = []
+    for entry in sorted(context.catalog.weights.values(), key=lambda one: (one.family, one.name)):
+        stored = models.stored(entry.network)
+        pinned = sum(file.sha256 is not None for file in entry.files)
+        known = [file.bytes for file in entry.files]
+        rows.append(
+            {
+                "weights": entry.name,
+                "family": entry.family,
+                "digest": stored.digest if stored else None,
+                # What is stored was checked when it was added, by the catalog's digests or into the record.
+                "sha256": _pins(pinned, len(entry.files), recorded=stored is not None),
+                "bytes": stored.bytes if stored else sum(filter(None, known)) if all(known) else None,
+                "licence": entry.licence,
+                "files": [file.name for file in entry.files],
+            }
+        )
+    return rows
+
+
+def _pins(pinned: int, files: int, *, recorded: bool) -> str:
+    if pinned == files:
+        return "pinned"
+    rest = "recorded" if recorded else "recorded when added"
+    return f"{pinned} of {files} pinned, others {rest}" if pinned else rest
 
 
 def _show(stage: str, source: str, found: Coverage) -> None:

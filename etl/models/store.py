@@ -103,6 +103,7 @@ class ModelStore:
         network: Network,
         folder: Path,
         *,
+        files: Mapping[str, str] | None = None,
         sources: Mapping[str, str] | None = None,
         report: Mapping[str, Any] | None = None,
     ) -> str:
@@ -111,13 +112,14 @@ class ModelStore:
         Args:
             network: Under which name.
             folder: The files that stages will read.
+            files: Their sha256 by name, where the caller has just made them.
             sources: sha256 of the files they were made from, by name.
             report: What the conversion did, kept beside them.
 
         Returns:
             The digest that the store holds under this name from now on: that of the first adder.
         """
-        files = file_digests(folder)
+        files = dict(files) if files is not None else file_digests(folder)
         digest = combined_digest(files)
         for name in files:
             self.store.publish_file(folder / name, file_key(network.family, digest, name))
