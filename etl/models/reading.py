@@ -21,8 +21,16 @@ _logging.disable_progress_bar()
 _logging.set_verbosity_error()  # what it would warn of (missing or surplus keys) is an error here
 
 
-def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str) -> Any:
+def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str, attention: str | None = None) -> Any:
     """A transformers network read from ``folder``, every key of it, ready for inference on ``device``.
+
+    Args:
+        cls: The class of transformers.
+        folder: The folder.
+        family: What its ``config.json`` must say it is.
+        device: ``cpu`` or ``cuda:N``.
+        dtype: A name of ``DTYPES``.
+        attention: ``sdpa`` or ``eager``; None takes what transformers takes, which is sdpa where the class has it.
 
     Raises:
         ConfigurationError: The folder is wrong, or keys are missing, surplus or of another shape.
@@ -34,6 +42,7 @@ def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str) -
             local_files_only=True,
             use_safetensors=True,
             dtype=DTYPES[dtype],
+            attn_implementation=attention,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported below, with the other keys
         )

@@ -1,10 +1,15 @@
-"""SAM, the segmenter: one mask per box, upsampled to the picture's own pixels."""
+"""SAM, the segmenter: one mask per box, upsampled to the picture's own pixels.
+
+The encoder has the dtype that is asked for. Everything behind it, the positional matrix of the prompts first of all,
+stays float32: bfloat16 cannot tell neighbouring pixels apart beyond 256, and the decoder is a hundredth of the work.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +18,13 @@ from PIL import Image
 from torch.nn import functional
 from transformers import SamModel
 
-from etl.models.batches import model_batches
+from etl.models.batches import fill, model_batches, steady_size
 from etl.models.pixels import Preprocessor, longest_edge_shape
 from etl.models.reading import DTYPES, read_network
 
-BOXES_PER_CALL = 64
+# Boxes per call of the decoder, of one picture or many. The shape of a call never changes, so that the mask of a box is
+# the same to the last bit whatever lies beside it; 32 boxes of a full-size SAM-HQ take about 4 GB.
+BOXES_PER_CALL = {"cpu": 8, "cuda": 32}
 MASK_PIXELS_AT_ONCE = 2**26  # 256 MiB of float32 logits at the picture's size
 
 
@@ -46,64 +53,135 @@ class Segments:
             yield from upscale(self.logits[start : start + at_once], self.side, self.resized, self.size)
 
 
+@dataclass(frozen=True)
+class Features:
+    """What the decoder reads of pictures: tensors [pictures, channels, height, width], float32.
+
+    Attributes:
+        image: The image embeddings.
+        fine: Features at the masks' size, of a network that has them.
+    """
+
+    image: torch.Tensor
+    fine: torch.Tensor | None = None
+
+    def of(self, rows: torch.Tensor) -> Features:
+        """The features of the pictures of these rows, repeated where rows share one."""
+        return Features(self.image[rows], None if self.fine is None else self.fine[rows])
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """Features of several batches of pictures as one."""
+        fine = [part.fine for part in parts if part.fine is not None]
+        return Features(torch.cat([part.image for part in parts]), torch.cat(fine) if fine else None)
+
+
 class Segmenter:
     """SAM ready for inference."""
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+    family: ClassVar[str] = "sam"
+    network_class: ClassVar[Any] = SamModel
+
+    def __init__(
+        self, folder: Path, device: str, dtype: str, *, attention: str = "sdpa", compiled: bool = False
+    ) -> None:
         """Read a folder of weights.
+
+        Args:
+            folder: The folder.
+            device: ``cpu`` or ``cuda:N``.
+            dtype: Of the encoder; all else is float32.
+            attention: ``sdpa`` or ``eager``.
+            compiled: Whether the encoder goes through ``torch.compile`` when it is first used.
 
         Raises:
             ConfigurationError: The folder is wrong or not whole.
         """
         self.preprocessor = Preprocessor.read(folder, "longest_edge")
-        self.network = read_network(SamModel, folder, "sam", device, dtype)
+        self.network = read_network(self.network_class, folder, self.family, device, "float32", attention)
+        self.network.vision_encoder.to(DTYPES[dtype])
+        if compiled:
+            self.network.vision_encoder.compile()
         self.device, self.dtype = device, dtype
 
     @torch.inference_mode()
     def segment(
         self, pictures: Sequence[Image.Image], boxes: Sequence[npt.NDArray[np.float32]], batch_size: int
     ) -> list[Segments]:
-        """One mask per box.
+        """One mask per box; pictures without boxes cost nothing.
 
         Args:
             pictures: RGB pictures of any sizes.
-            boxes: Per picture [boxes, 4], xyxy in its pixels; at least one.
-            batch_size: Pictures that are encoded at once; all boxes of a picture are decoded together.
+            boxes: Per picture [boxes, 4], xyxy in its pixels.
+            batch_size: Pictures whose boxes are decoded together, and that are encoded at once unless that shows.
         """
-        results: list[Segments] = []
-        for batch, count in model_batches(range(len(pictures)), batch_size, self.dtype):
-            pixels = torch.stack([self._pixels(pictures[i]) for i in batch]).to(self.device, DTYPES[self.dtype])
-            embeddings = self.network.get_image_embeddings(pixels)
-            results += [
-                self._decode(embeddings[row : row + 1], pictures[index].size, boxes[index])
-                for row, index in enumerate(batch[:count])
-            ]
+        results = [self._none(picture.size) for picture in pictures]
+        wanted = [index for index, own in enumerate(boxes) if len(own)]
+        for batch, count in model_batches(wanted, batch_size, self.dtype):
+            features = self._encode([pictures[index] for index in batch])
+            members = batch[:count]
+            logits, ious = self._decode(features, [self._scaled(boxes[i], pictures[i].size) for i in members])
+            for index, part, own in zip(members, logits, ious, strict=True):
+                size = pictures[index].size
+                results[index] = Segments(part, own.cpu().numpy(), size, self._resized(size), self.side)
         return results
+
+    @property
+    def side(self) -> int:
+        """Side of the padded square that the network sees, pixels."""
+        return int(self.network.config.vision_config.image_size)
+
+    def _none(self, size: tuple[int, int]) -> Segments:
+        return Segments(torch.zeros(0, 1, 1), np.zeros(0, np.float32), size, self._resized(size), self.side)
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         return longest_edge_shape(*size, self.preprocessor.size["longest_edge"])
 
     def _pixels(self, picture: Image.Image) -> torch.Tensor:
         width, height = self._resized(picture.size)
-        side = int(self.network.config.vision_config.image_size)
-        return functional.pad(self.preprocessor.tensor(picture, width, height), (0, side - width, 0, side - height))
+        padding = (0, self.side - width, 0, self.side - height)
+        return functional.pad(self.preprocessor.tensor(picture, width, height), padding)
 
-    def _decode(self, embedding: torch.Tensor, size: tuple[int, int], boxes: npt.NDArray[np.float32]) -> Segments:
+    def _scaled(self, boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> torch.Tensor:
+        """Boxes in the pixels of the padded square: float32 [boxes, 4]."""
         width, height = self._resized(size)
         scale = np.asarray([width / size[0], height / size[1]] * 2)
-        # In float32 whatever the dtype: bfloat16 cannot tell neighbouring pixels apart beyond 256.
-        scaled = torch.from_numpy((boxes * scale).astype(np.float32)).to(self.device)
+        return torch.from_numpy((boxes * scale).astype(np.float32))
+
+    def _encode(self, pictures: Sequence[Image.Image]) -> Features:
+        at_once = steady_size(len(pictures), self.device, self.dtype)
+        parts = []
+        for start in range(0, len(pictures), at_once):
+            pixels = torch.stack([self._pixels(picture) for picture in pictures[start : start + at_once]])
+            parts.append(self._features(pixels.to(self.device, DTYPES[self.dtype])))
+        return Features.join(parts)
+
+    def _features(self, pixels: torch.Tensor) -> Features:
+        """Features of one batch of pixels [pictures, 3, side, side]."""
+        return Features(self.network.get_image_embeddings(pixels).float())
+
+    def _decode(
+        self, features: Features, boxes: Sequence[torch.Tensor]
+    ) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+        """Mask logits and IoU estimates, one tensor each per picture."""
+        counts = [len(own) for own in boxes]
+        owners = [index for index, count in enumerate(counts) for _ in range(count)]
+        rows = torch.cat(list(boxes))
+        size = BOXES_PER_CALL["cpu" if self.device == "cpu" else "cuda"]
         logits, ious = [], []
-        for start in range(0, len(scaled), BOXES_PER_CALL):
-            output = self.network(
-                image_embeddings=embedding,
-                input_boxes=scaled[None, start : start + BOXES_PER_CALL],
-                multimask_output=False,
-            )
-            logits.append(output.pred_masks[0, :, 0].float())
-            ious.append(output.iou_scores[0, :, 0].float())
-        side = int(self.network.config.vision_config.image_size)
-        return Segments(torch.cat(logits), torch.cat(ious).cpu().numpy(), size, (width, height), side)
+        for start in range(0, len(rows), size):
+            members = range(start, min(start + size, len(rows)))
+            call = torch.tensor(fill(members, size))
+            owner = torch.tensor([owners[row] for row in call.tolist()], device=self.device)
+            mask, iou = self._masks(features.of(owner), rows[call].to(self.device))
+            logits.append(mask[: len(members)])
+            ious.append(iou[: len(members)])
+        return torch.cat(logits).split(counts), torch.cat(ious).split(counts)
+
+    def _masks(self, features: Features, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [rows, low, low] and IoU estimates [rows] of rows of features and a box each, [rows, 4]."""
+        output = self.network(image_embeddings=features.image, input_boxes=boxes[:, None], multimask_output=False)
+        return output.pred_masks[:, 0, 0], output.iou_scores[:, 0, 0]
 
 
 def upscale(logits: torch.Tensor, side: int, resized: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.bool_]:

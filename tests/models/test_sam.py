@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from real_models import picture
 
 from etl.models import sam
-from etl.models.sam import Segmenter, upscale
+from etl.models.sam import Segmenter, Segments, upscale
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_boxes_reach_the_network_in_its_own_pixels(segmenter: Segmenter, monkeyp
 
     monkeypatch.setattr(segmenter.network.prompt_encoder, "forward", spy)
     segmenter.segment([picture(0, 320, 200)], [np.asarray([[10, 20, 300, 200]], np.float32)], 1)
-    assert seen[0].tolist() == [[[5.0, 10.0, 150.0, 100.0]]]
+    assert seen[0].tolist() == [[[5.0, 10.0, 150.0, 100.0]]] * 8  # the call is filled up with its last box
 
 
 def test_the_picture_lies_top_left_in_the_padded_square(segmenter: Segmenter):
@@ -58,19 +60,82 @@ def test_the_picture_lies_top_left_in_the_padded_square(segmenter: Segmenter):
     assert pixels[:, :100].abs().min(dim=0).values.max() > 0
 
 
-def test_masks_do_not_depend_on_batches_of_pictures_or_boxes(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
-    pictures = [picture(0, 200, 150), picture(1, 90, 180)]
-    boxes = [
-        np.asarray([[10, 10, 90, 90], [100, 50, 180, 140], [0, 0, 200, 150]], np.float32),
-        np.asarray([[5, 5, 80, 170]], np.float32),
-    ]
-    together = segmenter.segment(pictures, boxes, 2)
-    monkeypatch.setattr(sam, "BOXES_PER_CALL", 2)
+PICTURES = [picture(0, 200, 150), picture(1, 90, 180), picture(2, 160, 160)]
+BOXES = np.asarray(
+    [[10, 10, 80, 90], [20, 50, 90, 140], [0, 0, 90, 150], [5, 5, 60, 30], [30.5, 12.25, 31.5, 13.25]], np.float32
+)
+
+
+@pytest.fixture(scope="module")
+def alone(segmenter: Segmenter) -> dict[tuple[int, int], Segments]:
+    """What every box of every picture gives when nothing else is asked."""
+    return {
+        (image, box): segmenter.segment([PICTURES[image]], [BOXES[box : box + 1]], 1)[0]
+        for image in range(len(PICTURES))
+        for box in range(len(BOXES))
+    }
+
+
+MATES = st.tuples(st.integers(0, len(PICTURES) - 1), st.lists(st.integers(0, len(BOXES) - 1), max_size=20))
+
+
+@settings(deadline=None, max_examples=12)
+@given(asked=st.lists(MATES, max_size=4), batch_size=st.integers(1, 5))
+def test_a_mask_is_the_same_to_the_last_bit_whatever_is_asked_beside_it(
+    segmenter: Segmenter,
+    alone: dict[tuple[int, int], Segments],
+    asked: list[tuple[int, list[int]]],
+    batch_size: int,
+):
+    answers = segmenter.segment([PICTURES[image] for image, _ in asked], [BOXES[own] for _, own in asked], batch_size)
+    for (image, own), segments in zip(asked, answers, strict=True):
+        assert len(list(segments.masks())) == len(segments.logits) == len(segments.ious) == len(own)
+        for row, box in enumerate(own):
+            assert torch.equal(segments.logits[row], alone[image, box].logits[0])
+            assert segments.ious[row] == alone[image, box].ious[0]
+
+
+def test_upsampled_masks_do_not_depend_on_how_many_fit_into_memory(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+):
+    (segments,) = segmenter.segment([PICTURES[0]], [BOXES], 1)
+    together = list(segments.masks())
     monkeypatch.setattr(sam, "MASK_PIXELS_AT_ONCE", 1)
-    for index, segments in enumerate(together):
-        (alone,) = segmenter.segment([pictures[index]], [boxes[index]], 1)
-        np.testing.assert_allclose(alone.logits.numpy(), segments.logits.numpy(), atol=1e-5)
-        np.testing.assert_array_equal(list(alone.masks()), list(segments.masks()))
+    np.testing.assert_array_equal(list(segments.masks()), together)
+
+
+def test_three_hundred_boxes_take_calls_of_one_bounded_shape(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
+    shapes = set()
+    decode = segmenter.network.mask_decoder.forward
+
+    def spy(**given):
+        shapes.add(tuple(given["image_embeddings"].shape))
+        return decode(**given)
+
+    monkeypatch.setattr(segmenter.network.mask_decoder, "forward", spy)
+    many = np.tile(BOXES, (60, 1))
+    (segments,) = segmenter.segment([PICTURES[0]], [many], 1)
+    assert len(segments.logits) == 300
+    assert shapes == {(8, 64, 20, 20)}
+
+
+def test_pictures_without_boxes_are_not_even_encoded(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(segmenter, "_encode", None)
+    answers = segmenter.segment(PICTURES, [np.empty((0, 4), np.float32)] * 3, 2)
+    assert [(list(one.masks()), len(one.logits), len(one.ious)) for one in answers] == [([], 0, 0)] * 3
+
+
+def test_in_bfloat16_only_the_encoder_is_reduced(weights: dict[str, Path]):
+    reduced = Segmenter(weights["sam"], "cpu", "bfloat16")
+    dtypes = {name.partition(".")[0]: value.dtype for name, value in reduced.network.state_dict().items()}
+    assert dtypes.pop("vision_encoder") == torch.bfloat16
+    assert set(dtypes.values()) == {torch.float32}
+    ours = reduced.segment(PICTURES, [BOXES[:4]] * 3, 2)
+    exact = Segmenter(weights["sam"], "cpu", "float32").segment(PICTURES, [BOXES[:4]] * 3, 2)
+    for one, other in zip(ours, exact, strict=True):
+        first, second = np.stack(list(one.masks())), np.stack(list(other.masks()))
+        assert (first != second).mean() < 0.005
+        np.testing.assert_allclose(one.ious, other.ious, atol=0.02)
 
 
 def test_masks_differ_with_the_box(segmenter: Segmenter):
