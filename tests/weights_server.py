@@ -9,8 +9,10 @@ assert server.asked == [("/a.pth", None), ("/a.pth", "bytes=100-")]
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +24,11 @@ Behaviour = Callable[["_Handler", bytes], None]
 def break_after(count: int) -> Behaviour:
     """Promise all, send ``count`` bytes of what was asked for, and hang up."""
     return lambda handler, content: handler.send_file(content, only=count)
+
+
+def slowly(piece: int, seconds: float) -> Behaviour:
+    """Send what was asked for in pieces, with a rest after each."""
+    return lambda handler, content: handler.send_file(content, piece=piece, rest=seconds)
 
 
 def ignore_ranges() -> Behaviour:
@@ -110,7 +117,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def send_file(self, content: bytes, *, only: int | None = None, ranges: bool = True, if_range: bool = True) -> None:
+    def send_file(
+        self,
+        content: bytes,
+        *,
+        only: int | None = None,
+        ranges: bool = True,
+        if_range: bool = True,
+        piece: int | None = None,
+        rest: float = 0.0,
+    ) -> None:
         headers = {"Content-Type": "application/octet-stream"}
         tag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
         if self.server.desk.tagged:  # type: ignore[attr-defined]
@@ -127,7 +143,12 @@ class _Handler(BaseHTTPRequestHandler):
             code = 206
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         body = content[start:]
-        self.send(code, body if only is None else body[:only], headers, len(body))
+        first = only if only is not None else piece
+        self.send(code, body if first is None else body[:first], headers, len(body))
+        with contextlib.suppress(OSError):  # whoever asked may be gone
+            for place in range(piece, len(body), piece) if piece else ():
+                time.sleep(rest)
+                self.wfile.write(body[place : place + piece])
         if only is not None:
             self.close_connection = True
 

@@ -148,9 +148,14 @@ def _accept(entries: list[WeightsEntry], accepted: bool) -> None:
     from etl.models.weights.errors import LicenceError
 
     for entry in entries:
-        known = [file.bytes for file in entry.files]
-        size = size_text(sum(one or 0 for one in known)) + ("" if all(known) else " and more")
-        out.print(f"{entry.name}: {len(entry.files)} files, {size}, licence {entry.licence}", markup=False)
+        known = [file.bytes for file in entry.files if file.bytes]
+        size = (
+            f"{size_text(sum(known))}{'' if len(known) == len(entry.files) else ' and more'}"
+            if known
+            else "size unknown"
+        )
+        files = ", ".join(file.name for file in entry.files)
+        out.print(f"{entry.name}: {files}: {size}, licence {entry.licence}", markup=False)
     if not entries or accepted:
         return
     if not sys.stdin.isatty():

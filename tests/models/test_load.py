@@ -12,7 +12,7 @@ from real_models import model_store
 from etl.errors import ConfigurationError
 from etl.models import load
 from etl.models.load import materialise
-from etl.models.store import folder_digest
+from etl.models.store import WeightsAbsentError, folder_digest
 from etl.settings import Network, load_catalog
 
 
@@ -71,6 +71,14 @@ def test_pickles_are_refused(tmp_path: Path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(ConfigurationError, match="holds no"):
         materialise(model_store(tmp_path / "store"), Network(family="sam", weights=f"file:{tmp_path}"))
+
+
+def test_upstreams_weights_come_from_the_store_only(tmp_path: Path, weights: dict[str, Path]):
+    models, network = model_store(tmp_path), Network(family="sam", weights="catalog:sam-vit-h")
+    with pytest.raises(WeightsAbsentError, match="groundlake models pull sam-vit-h"):
+        materialise(models, network)
+    models.add(network, weights["sam"])
+    assert folder_digest(materialise(models, network)) == folder_digest(weights["sam"])
 
 
 def test_stored_weights_are_reached_without_importing_torch():

@@ -1,12 +1,20 @@
 """The model store: weights are whole and unchanged, or refused."""
 
+import json
 from pathlib import Path
 
 import pytest
 from real_models import model_store
 
 from etl.errors import ConfigurationError
-from etl.models.store import WeightsChangedError, folder_digest
+from etl.models.store import (
+    Stored,
+    WeightsAbsentError,
+    WeightsChangedError,
+    file_digests,
+    folder_digest,
+    report_key,
+)
 from etl.settings import Network
 from etl.storage import StorageError
 
@@ -38,6 +46,30 @@ def test_of_two_adders_the_first_is_kept(tmp_path: Path, folder: Path):
 def test_weights_that_were_never_added_are_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="not in the model store"):
         model_store(tmp_path).fetch(NETWORK)
+
+
+def test_the_command_that_adds_upstreams_weights_is_the_remedy(tmp_path: Path):
+    network = Network(family="sam", weights="catalog:sam-vit-h")
+    with pytest.raises(WeightsAbsentError, match=r"groundlake models pull sam-vit-h(.|\n)*models add sam-vit-h FOLDER"):
+        model_store(tmp_path).fetch(network)
+
+
+def test_the_store_knows_what_weights_were_made_from(tmp_path: Path, folder: Path):
+    models = model_store(tmp_path)
+    digest = models.add(NETWORK, folder, sources={"upstream.pth": "a" * 64}, report={"renamed": {"a": "b"}})
+    found = models.stored(NETWORK)
+    assert found == Stored("ram", NETWORK.weights, digest, file_digests(folder), 9, {"upstream.pth": "a" * 64})
+    assert list(models.all_stored()) == [found]
+    assert models.store.read_json(report_key("ram", digest)) == {"renamed": {"a": "b"}}
+
+
+def test_an_index_of_an_earlier_groundlake_is_read(tmp_path: Path, folder: Path):
+    models = model_store(tmp_path)
+    digest = models.add(NETWORK, folder)
+    index = next((tmp_path / "lake" / "models" / "index").iterdir())
+    index.write_text(json.dumps({"digest": digest, "files": file_digests(folder)}))
+    assert models.stored(NETWORK) == Stored("ram", None, digest, file_digests(folder), None, {})
+    assert models.fetch(NETWORK).is_dir()
 
 
 @pytest.mark.parametrize("change", ["change", "remove"])

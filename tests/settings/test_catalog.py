@@ -15,7 +15,7 @@ MODEL = "stage: tag\nnetworks: {tagger: {family: ram, weights: 'packaged:tiny/ta
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for kind in ("sources", "models", "manifests"):
+    for kind in ("sources", "models", "weights", "manifests"):
         (tmp_path / "catalog" / kind).mkdir(parents=True)
     return tmp_path / "catalog"
 
@@ -118,3 +118,90 @@ def test_two_defaults_of_a_stage_are_refused(folder: Path) -> None:
     (folder / "models" / "other.yaml").write_text(MODEL + "default: true\n")
     with pytest.raises(ConfigurationError, match=r"has 2 default models(.|\n)*exactly one"):
         load_catalog(folder).model("tag")
+
+
+WEIGHTS = "family: sam\nlicence: MIT\nfiles: [{name: a.pth, url: 'https://host/a.pth'}]\n"
+
+
+class TestWeights:
+    def test_the_shipped_models_name_shipped_weights_and_none_is_a_default(self) -> None:
+        upstream = [
+            model
+            for model in load_catalog().models.values()
+            if any(network.weights.startswith("catalog:") for network in model.networks.values())
+        ]
+        assert len(upstream) > 10
+        assert not [model.name for model in upstream if model.default]
+
+    def test_every_shipped_file_has_a_place_on_the_web_and_says_its_licence(self) -> None:
+        for entry in load_catalog().weights.values():
+            assert entry.licence
+            assert all(entry.url(file).startswith("https://") for file in entry.files)
+
+    @pytest.mark.parametrize(
+        ("name", "checkpoint"),
+        [
+            ("ram-swin-large-14m", "ram_swin_large_14m.pth"),
+            ("ram-plus-swin-large-14m", "ram_plus_swin_large_14m.pth"),
+            ("tag2text-swin-14m", "tag2text_swin_14m.pth"),
+            ("groundingdino-swint-ogc", "groundingdino_swint_ogc.pth"),
+            ("groundingdino-swinb-cogcoor", "groundingdino_swinb_cogcoor.pth"),
+            ("sam-vit-h", "sam_vit_h_4b8939.pth"),
+            ("sam-hq-vit-h", "sam_hq_vit_h.pth"),
+            ("clip-vit-l-14", "model.safetensors"),
+        ],
+    )
+    def test_checkpoints_have_upstreams_file_names(self, name: str, checkpoint: str) -> None:
+        assert load_catalog().checkpoint(name).files[0].name == checkpoint
+
+    def test_a_file_without_a_url_is_in_the_repository_at_its_revision(self, folder: Path) -> None:
+        file = folder / "weights" / "mine.yaml"
+        source = f"source: {{huggingface: me/mine, revision: {'a' * 40}}}\n"
+        file.write_text(f"family: sam\nlicence: MIT\n{source}files: [{{name: sub/a.pth}}]\n")
+        entry = load_catalog(folder).checkpoint("mine")
+        assert entry.url(entry.files[0]) == f"https://huggingface.co/me/mine/resolve/{'a' * 40}/sub/a.pth"
+        file.write_text("family: sam\nlicence: MIT\nsource: {huggingface: me/mine}\nfiles: [{name: a.pth}]\n")
+        entry = load_catalog(folder).checkpoint("mine")
+        assert entry.url(entry.files[0]) == "https://huggingface.co/me/mine/resolve/main/a.pth"
+
+    @pytest.mark.parametrize(
+        ("content", "parts"),
+        [
+            (WEIGHTS.replace("sam", "sum"), ["family", "'sum'", "'sam-hq'"]),
+            (WEIGHTS.replace("licence: MIT\n", ""), ["licence", "required"]),
+            (WEIGHTS.replace("https", "http"), ["http://host/a.pth is not https", "allow_http"]),
+            (WEIGHTS.replace("https", "ftp"), ["files.0.url", "'ftp://host/a.pth'"]),
+            (WEIGHTS.replace("https://host", "https://me:secret@host"), ["files.0.url"]),
+            (WEIGHTS.replace(", url: 'https://host/a.pth'", ""), ["a.pth has no url"]),
+            (WEIGHTS.replace("a.pth,", "../a.pth,"), ["files.0.name", "'../a.pth'"]),
+            (WEIGHTS.replace("a.pth,", "a.pth, sha256: 4b8939,"), ["files.0.sha256", "'4b8939'"]),
+            (WEIGHTS.replace("[{", "[{name: x/a.pth, url: 'https://host/b'}, {"), ["two files of one name"]),
+            ("family: sam\nlicence: MIT\nfiles: []\n", ["files"]),
+        ],
+    )
+    def test_a_wrong_entry_says_what_is_wrong(self, folder: Path, content: str, parts: list[str]) -> None:
+        file = folder / "weights" / "wrong.yaml"
+        file.write_text(content)
+        with pytest.raises(ConfigurationError) as caught:
+            load_catalog(folder)
+        for part in (str(file), *parts):
+            assert part in str(caught.value)
+
+    def test_plain_http_is_for_those_who_ask_for_it(self, folder: Path) -> None:
+        (folder / "weights" / "mine.yaml").write_text(WEIGHTS.replace("https", "http") + "allow_http: true\n")
+        assert load_catalog(folder).checkpoint("mine").allow_http
+
+    def test_a_model_names_weights_that_there_are(self, folder: Path) -> None:
+        (folder / "models" / "mine.yaml").write_text(MODEL.replace("packaged:tiny/tagger@000000000001", "catalog:none"))
+        with pytest.raises(UnknownNameError, match=r"model 'mine', networks\.tagger: 'none'; known: .*sam-vit-h"):
+            load_catalog(folder)
+
+    def test_a_model_says_the_family_of_its_weights(self, folder: Path) -> None:
+        file = folder / "models" / "mine.yaml"
+        file.write_text(MODEL.replace("packaged:tiny/tagger@000000000001", "catalog:sam-vit-h"))
+        with pytest.raises(ConfigurationError, match="family: got 'ram', but .* 'sam-vit-h' are of family 'sam'"):
+            load_catalog(folder)
+
+    def test_an_unknown_name_lists_those_that_exist(self) -> None:
+        with pytest.raises(UnknownNameError, match=r"unknown weights 'sam-vit-x'; known: .*sam-vit-h"):
+            load_catalog().checkpoint("sam-vit-x")
