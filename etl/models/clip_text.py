@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,15 @@ from etl.models.reading import read_network, read_tokenizer
 class TextEncoder:
     """CLIP's text tower ready for inference."""
 
+    network_class: ClassVar[Any] = CLIPTextModel
+
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         """Read a folder of weights.
 
         Raises:
             ConfigurationError: The folder is wrong or not whole, or the network would pool the wrong token.
         """
-        self.network = read_network(CLIPTextModel, folder, "clip-text", device, dtype)
+        self.network = read_network(self.network_class, folder, "clip-text", device, dtype)
         self.tokenizer = read_tokenizer(folder, self.network.config.vocab_size)
         eos = self.network.config.eos_token_id
         # With id 2 transformers pools the largest id instead, which is right for OpenAI's own vocabulary only.
@@ -59,5 +62,8 @@ class TextEncoder:
             output = self.network(
                 input_ids=tokens["input_ids"].to(self.device), attention_mask=tokens["attention_mask"].to(self.device)
             )
-            rows.append(output.pooler_output[:count].float().cpu().numpy())
+            rows.append(self._vectors_of(output)[:count].float().cpu().numpy())
         return np.concatenate(rows)
+
+    def _vectors_of(self, output: Any) -> Any:
+        return output.pooler_output

@@ -43,13 +43,25 @@ class Family:
 _ALL = (
     Family("ram", "tagger", "ram", "etl.models.ram:Tagger"),
     Family("ram-plus", "tagger", "ram-plus", "etl.models.ram_plus:Tagger"),
-    Family("tag2text", "tagger", "tag2text", "etl.models.tag2text:Tagger"),
+    Family(
+        "tag2text",
+        "tagger",
+        "tag2text",
+        "etl.models.tag2text:Tagger",
+        {"captioner": "etl.models.tag2text_captions:Captioner"},
+    ),
     Family("groundingdino", "grounder", "grounding-dino", "etl.models.grounding_dino:Detector"),
     Family("sam", "segmenter", "sam", "etl.models.sam:Segmenter"),
     Family("sam-hq", "segmenter", "sam_hq", "etl.models.sam_hq:Segmenter"),
     Family("blip2", "captioner", "blip-2", "etl.models.blip2:Captioner"),
-    Family("qwen-vl", "captioner", "qwen2_5_vl", "etl.models.qwen_vl:Captioner"),
-    Family("clip-text", "embedder", "clip_text_model", "etl.models.clip_text:TextEncoder"),
+    Family("qwen-vl", "captioner", "qwen3_vl", "etl.models.qwen_vl:Captioner"),
+    Family(
+        "clip-text",
+        "embedder",
+        "clip_text_model",
+        "etl.models.clip_text:TextEncoder",
+        {"label-encoder": "etl.models.open_set:LabelEncoder"},
+    ),
 )
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 

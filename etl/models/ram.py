@@ -1,78 +1,37 @@
-"""RAM, the tagger: transformers' Swin, and a head of two cross-attention-only layers that asks for every tag.
+"""RAM, the tagger: it asks the picture for every tag by the tag's CLIP text embedding, also for tags of one's own.
 
-Names of the head's parameters are those of the upstream checkpoints; those of the Swin are transformers' hub names
-below ``visual_encoder.``, which every version of transformers can read.
+Source: ``ram/models/ram.py`` in xinyu1205/recognize-anything; paper arXiv 2306.03514.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
-from transformers import SwinConfig, SwinModel
 
 from etl.errors import ConfigurationError
-from etl.models.folders import check_folder, check_keys
-from etl.models.pixels import Preprocessor
-from etl.models.reading import DTYPES
+from etl.models.swin_tagger import SWIN as SWIN  # named here too: a tagger's folder is written by these names
+from etl.models.swin_tagger import HeadType, SwinTagger, Weights, label_rows
+from etl.models.tag_lists import TAG_LIST as TAG_LIST
+from etl.models.tag_lists import THRESHOLDS as THRESHOLDS
+from etl.models.tag_lists import read_tags, read_thresholds
+from etl.models.tagging_head import TaggingHead
 
-TAG_LIST, THRESHOLDS = "tag_list.txt", "tag_list_threshold.txt"
-SWIN = "visual_encoder."
-EPS = 1e-12  # of BERT, whose layers the head is made of
-
-
-class _Attention(nn.Module):
-    def __init__(self, width: int, source: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value = nn.Linear(width, width), nn.Linear(source, width), nn.Linear(source, width)
-
-    def forward(self, queries: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        parts = (self.query(queries), self.key(image), self.value(image))
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-
-
-class _Output(nn.Module):
-    def __init__(self, given: int, width: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(given, width)
-        self.LayerNorm = nn.LayerNorm(width, eps=EPS)
-
-    def forward(self, hidden: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        normalised: torch.Tensor = self.LayerNorm(self.dense(hidden) + residual)
-        return normalised
-
-
-class _Layer(nn.Module):
-    """Cross-attention from tag queries to the image and a feed-forward network, each with a normalised residual."""
-
-    def __init__(self, width: int, source: int, heads: int, intermediate: int) -> None:
-        super().__init__()
-        attention = {"self": _Attention(width, source, heads), "output": _Output(width, width)}
-        self.crossattention = nn.ModuleDict(attention)
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, intermediate)})
-        self.output = _Output(intermediate, width)
-
-    def forward(self, queries: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        attended = self.crossattention["self"](queries, image)
-        hidden = self.crossattention["output"](attended, queries)
-        inner = functional.gelu(self.intermediate["dense"](hidden))
-        result: torch.Tensor = self.output(inner, hidden)
-        return result
+TAG_LISTS, THRESHOLD_LISTS = ("ram_tag_list.txt", TAG_LIST), ("ram_tag_list_threshold.txt", THRESHOLDS)
 
 
 class RamHead(nn.Module):
     """From image tokens to one logit per tag.
+
+    With the image tokens ``v`` (``v[0]`` their mean), label embeddings ``e`` and the tagging head ``T``::
+
+        logits = fc(T(relu(wordvec_proj(e)), image_proj(v)))
 
     Args:
         n_tags: Tags asked for.
@@ -99,104 +58,51 @@ class RamHead(nn.Module):
         self.image_proj = nn.Linear(vision_width, embed_width)
         self.label_embed = nn.Parameter(torch.zeros(n_tags, embed_width))
         self.wordvec_proj = nn.Linear(embed_width, hidden_size)
-        stack = [_Layer(hidden_size, embed_width, heads, intermediate_size) for _ in range(layers)]
-        self.tagging_head = nn.ModuleDict({"encoder": nn.ModuleDict({"layer": nn.ModuleList(stack)})})
+        self.tagging_head = TaggingHead(hidden_size, embed_width, layers, heads, intermediate_size)
         self.fc = nn.Linear(hidden_size, 1)
+
+    def labels(self, image: torch.Tensor) -> torch.Tensor:
+        """Label embeddings for projected image tokens: [1 or batch, tags, embed_width]."""
+        return self.label_embed[None].to(image.dtype)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [batch, tags] of image tokens [batch, tokens, vision_width]."""
         image = self.image_proj(tokens)
-        queries = functional.relu(self.wordvec_proj(self.label_embed)).expand(len(tokens), -1, -1)
-        for layer in self.tagging_head["encoder"]["layer"]:  # type: ignore[index]
-            queries = layer(queries, image)
-        logits: torch.Tensor = self.fc(queries).squeeze(-1)
+        queries = functional.relu(self.wordvec_proj(self.labels(image))).expand(len(tokens), -1, -1)
+        logits: torch.Tensor = self.fc(self.tagging_head(queries, image)).squeeze(-1)
         return logits
 
 
-class Tagger:
-    """RAM ready for inference.
+class Tagger(SwinTagger):
+    """RAM ready for inference."""
 
-    Attributes:
-        tags: The tags, in the order of the scores.
-        thresholds: float64 [tags], from the list file.
-    """
+    family: ClassVar[str] = "ram"
+    head_type: ClassVar[HeadType] = RamHead
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
-        """Read a folder of weights.
+    def _count(self, folder: Path, config: dict[str, Any], weights: Weights) -> int:
+        return label_rows(folder, weights, "label_embed")
+
+    def _read_lists(self, folder: Path, config: dict[str, Any], n_tags: int) -> None:
+        self.tags = read_tags(folder, TAG_LISTS, n_tags)
+        self.thresholds = read_thresholds(folder, THRESHOLD_LISTS, n_tags)
+
+    def ask_for(self, labels: Sequence[str], vectors: npt.NDArray[np.float32], threshold: float) -> None:
+        """Replace the tags: upstream's open set.
+
+        Args:
+            labels: The new tags.
+            vectors: Their text embeddings by the CLIP that RAM was trained with (ViT-B/16), of length 1: [labels, 512].
+            threshold: The threshold of each.
 
         Raises:
-            ConfigurationError: The folder is wrong or not whole.
+            ConfigurationError: The vectors are of another CLIP: their width differs.
         """
-        config = check_folder(folder, "ram")
-        self.preprocessor = Preprocessor.read(folder, "height", "width")
-        self.tags = read_lines(folder, TAG_LIST)
-        self.thresholds = _thresholds(folder, len(self.tags))
-        weights = _read_weights(folder)
-        swin, head = _networks(folder, config, len(self.tags), weights)
-        self.swin: Any = swin.to(device, DTYPES[dtype]).eval()
-        self.head = head.to(device, DTYPES[dtype]).eval()
-        self.device, self.dtype = device, dtype
-
-    @torch.inference_mode()
-    def scores(self, pictures: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
-        """Sigmoid scores [pictures, tags] of one model batch."""
-        seen = self.swin(self.preprocessor.square(pictures).to(self.device, DTYPES[self.dtype]))
-        tokens = torch.cat([seen.pooler_output[:, None], seen.last_hidden_state], dim=1)
-        scores: npt.NDArray[np.float32] = torch.sigmoid(self.head(tokens).float()).cpu().numpy()
-        return scores
-
-
-def read_lines(folder: Path, name: str) -> list[str]:
-    """The lines of a list file, without empty ones; raises ConfigurationError when it is missing or has none."""
-    try:
-        lines = [line.strip() for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the weights folder {folder} has no readable {name}: {error}") from error
-    if not any(lines):
-        raise ConfigurationError(f"{folder / name} is empty")
-    return [line for line in lines if line]
-
-
-def _thresholds(folder: Path, n_tags: int) -> npt.NDArray[np.float64]:
-    try:
-        values = np.asarray([float(line) for line in read_lines(folder, THRESHOLDS)], dtype=np.float64)
-    except ValueError as error:
-        raise ConfigurationError(f"{folder / THRESHOLDS}: {error}") from error
-    if len(values) != n_tags:
-        raise ConfigurationError(f"{folder}: {n_tags} tags in {TAG_LIST}, but {len(values)} lines in {THRESHOLDS}")
-    return values
-
-
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise ConfigurationError(f"the weights in {folder} cannot be read: {error}") from error
-
-
-def _networks(
-    folder: Path, config: dict[str, Any], n_tags: int, weights: dict[str, torch.Tensor]
-) -> tuple[Any, RamHead]:
-    vision = {key.removeprefix(SWIN): value for key, value in weights.items() if key.startswith(SWIN)}
-    own = {key: value for key, value in weights.items() if not key.startswith(SWIN)}
-    try:
-        swin_config = SwinConfig(**config["swin"])
-        head = RamHead(n_tags=n_tags, vision_width=swin_config.hidden_size, **config["head"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(f"{folder}/config.json: 'swin' and 'head' do not describe RAM: {error}") from error
-    reader: Any = SwinModel
-    swin, info = reader.from_pretrained(
-        None, config=swin_config, state_dict=vision, output_loading_info=True, ignore_mismatched_sizes=True
-    )
-    check_keys(folder, info)
-    expected = head.state_dict()
-    check_keys(
-        folder,
-        {
-            "missing_keys": expected.keys() - own.keys(),
-            "unexpected_keys": own.keys() - expected.keys(),
-            "mismatched_keys": [k for k in own.keys() & expected.keys() if own[k].shape != expected[k].shape],
-        },
-    )
-    head.load_state_dict(own)
-    return swin, head
+        width = self.head.label_embed.shape[1]
+        if vectors.shape != (len(labels), width):
+            raise ConfigurationError(
+                f"{len(labels)} labels are given as vectors {list(vectors.shape)}, the tagger needs {width} numbers",
+                remedy="take the encoder that RAM's own labels were embedded with: CLIP ViT-B/16 with its projection",
+            )
+        self.head.label_embed = nn.Parameter(torch.from_numpy(vectors).to(self.device), requires_grad=False)
+        self.tags = list(labels)
+        self.thresholds = np.full(len(labels), threshold, dtype=np.float64)

@@ -79,6 +79,7 @@ class Stage(ABC):
     reads: ClassVar[tuple[str, ...]]  # upstream tables whose rows an item carries
     tables: ClassVar[tuple[str, ...]]  # what it writes, besides outcomes
     roles: ClassVar[tuple[str, ...]]  # the networks its catalog entry must give
+    optional_roles: ClassVar[tuple[str, ...]] = ()  # further ones that it may give
     Options: ClassVar[type[StageOptions]]
     needs_pixels: ClassVar[bool] = True
 
@@ -98,13 +99,18 @@ class Stage(ABC):
         """
         from etl.errors import ConfigurationError
 
-        if set(entry.networks) != set(self.roles):
+        given, needed = set(entry.networks), set(self.roles)
+        if not needed <= given <= needed | set(self.optional_roles):
+            also = f" and may have {sorted(self.optional_roles)}" if self.optional_roles else ""
             raise ConfigurationError(
-                f"model {entry.name!r}: networks {sorted(entry.networks)}, but stage {self.name!r} "
-                f"needs {sorted(self.roles)}"
+                f"model {entry.name!r}: networks {sorted(given)}, but stage {self.name!r} needs {sorted(needed)}{also}"
             )
         self.entry = entry
-        self.options = validated(self.Options, dict(entry.options), f"options of model {entry.name!r}")
+        self.options = validated(self.options_type(), dict(entry.options), f"options of model {entry.name!r}")
+
+    def options_type(self) -> type[StageOptions]:
+        """The type of the entry's options; a stage whose families take different ones looks at the entry's networks."""
+        return self.Options
 
     @abstractmethod
     def load(self, models: ModelStore, device: str) -> None:
