@@ -292,6 +292,6 @@ def validated(model: type[ModelT], content: dict[str, Any], where: str) -> Model
         for one in error.errors():
             key = ".".join(str(part) for part in one["loc"])
             allowed = f"; allowed keys: {', '.join(model.model_fields)}" if one["type"] == "extra_forbidden" else ""
-            received = f"{key}: got {one['input']!r}: " if key else ""  # a rule over several keys quotes what it refuses
+            received = f"{key}: got {one['input']!r}: " if key else ""  # rules over several keys quote what they refuse
             lines.append(f"{where}: {received}{one['msg']}{allowed}")
         raise ConfigurationError("\n".join(lines), remedy="correct the file and run the command again") from error

@@ -203,8 +203,9 @@ def _check_status(response: httpx.Response, wanted: Wanted) -> None:
 
 def _validator(response: httpx.Response) -> str | None:
     """What tells this version of the file from another; a weak tag does not."""
-    tag = response.headers.get("etag", "")
-    return tag if tag.startswith('"') else response.headers.get("last-modified")
+    tag: str = response.headers.get("etag", "")
+    changed: str | None = response.headers.get("last-modified")
+    return tag if tag.startswith('"') else changed
 
 
 def _check(wanted: Wanted, digest: str, partial: Partial) -> None:
