@@ -74,7 +74,9 @@ class Preprocessor:
 def shortest_edge_shape(width: int, height: int, shortest: int, longest: int) -> tuple[int, int]:
     """Width and height after resizing the shorter side to ``shortest`` unless the longer would pass ``longest``.
 
-    The rounding is the one GroundingDINO was trained with.
+    The rounding is that of GroundingDINO's own code (``get_size_with_aspect_ratio`` of datasets/transforms.py, revision
+    856dde2): the shorter side is rounded before the longer one follows from it. transformers' image processor takes the
+    longer one from the unrounded value, and is up to two pixels off for two of five picture sizes.
 
     >>> shortest_edge_shape(640, 480, 800, 1333), shortest_edge_shape(2000, 500, 800, 1333)
     ((1066, 800), (1332, 333))

@@ -38,7 +38,9 @@ class GroundOptions(StageOptions):
     non_object_tags: tuple[str, ...] = Field(
         (), description="Tags that are no objects, such as colours, textures and verbs: never asked for"
     )
-    prompt_style: Style = Field("phrases", description="phrases: each tag on its own; joined: one phrase of all")
+    prompt_style: Style = Field(
+        "phrases", description="phrases: each tag on its own; joined: one phrase of all, scored and worded as upstream"
+    )
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,9 @@ class GroundStage(Stage):
         boxes = np.concatenate([to_pixels(raw.boxes, width, height) for _, raw in passes])
         scores = np.asarray([match.score for match in matches])
         limit = options.box_threshold if options.quantile is None else float(np.quantile(scores, options.quantile))
-        good = (
-            (scores > limit)
-            & ~is_degenerate(boxes)
-            & np.asarray([bool(match.ids) for match in matches], dtype=np.bool_)
-        )
+        # Upstream keeps a box whose phrase is empty, and so does the style that is to compare with it.
+        said = [bool(match.ids) or options.prompt_style == "joined" for match in matches]
+        good = (scores > limit) & ~is_degenerate(boxes) & np.asarray(said, dtype=np.bool_)
         left = [int(index) for index in np.flatnonzero(good)]
         labels = [matches[index].tag for index in left]
         values = [matches[index].score for index in left]

@@ -13,6 +13,7 @@ from etl.errors import ConfigurationError
 from etl.models.tokens import CLS, COMMA, DOT, SEP
 
 Style = Literal["phrases", "joined"]
+JOINED_END = 255  # upstream never takes a later token into a phrase, nor the first
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def plan_prompts(
     """As few prompts as hold all tags, each within ``max_tokens``; nothing is ever cut off.
 
     ``phrases`` makes each tag a phrase of its own (``a . b .``): its tokens see no other tag's. ``joined`` makes one
-    phrase of all (``a, b.``), which is what the pipelines this project replaces did.
+    phrase of all (``a, b.``), token for token what the pipelines this project replaces asked; but where they cut off
+    what is beyond ``max_tokens``, there is one more prompt here.
 
     Args:
         tags: Tags to look for.
@@ -51,8 +53,7 @@ def plan_prompts(
     members: list[tuple[str, list[int]]] = []
     length = 2
     for tag in tags:
-        # A separator inside a tag would split it into two phrases.
-        words = tokens(tag.replace(".", " ").replace("?", " "))
+        words = tokens(_one_phrase(tag) if style == "phrases" else tag)
         if not words:
             continue  # nothing to ask for
         if len(words) + 3 > max_tokens:
@@ -68,12 +69,19 @@ def plan_prompts(
     return [*prompts, _prompt(members, style)] if members else prompts
 
 
+def _one_phrase(tag: str) -> str:
+    """The tag without what would split it into two phrases."""
+    return tag.replace(".", " ").replace("?", " ")
+
+
 def _prompt(members: Sequence[tuple[str, list[int]]], style: Style) -> Prompt:
     ids, spans = [CLS], []
-    for number, (_, words) in enumerate(members):
+    for _, words in members:
         spans.append((len(ids), len(ids) + len(words)))
-        last = number == len(members) - 1
-        ids += [*words, DOT if last or style == "phrases" else COMMA]
+        ids += [*words, DOT if style == "phrases" else COMMA]
+    if style == "joined":
+        # Upstream ends a prompt with a full stop unless its last tag does.
+        ids[-1:] = [] if ids[-2] == DOT else [DOT]
     return Prompt((*ids, SEP), tuple(tag for tag, _ in members), tuple(spans))
 
 
@@ -82,9 +90,9 @@ class Match:
     """What the tokens of one box say.
 
     Attributes:
-        score: Highest probability of any tag's token, 0..1.
+        score: Highest probability of any token that counts, 0..1.
         tag: The tag whose tokens have the highest mean.
-        ids: Tokens above the text threshold that make up the answer; empty when there are none.
+        ids: Tokens above the text threshold that make up the answer; there may be none.
     """
 
     score: float
@@ -97,21 +105,25 @@ def match_boxes(
 ) -> list[Match]:
     """Map every box to the tag it means.
 
+    With ``phrases`` only tokens of tags count for the score, and the answer is made of those of the chosen tag. With
+    ``joined`` every token counts, [CLS], commas and the full stop too, and the answer is made of all but the first, as
+    GroundingDINO's ``get_phrases_from_posmap`` does (util/utils.py, revision 856dde2); the tag is chosen as always.
+
     Args:
         probabilities: [boxes, tokens of the prompt], 0..1.
         prompt: What was asked.
         text_threshold: Probability above which a token belongs to the answer.
-        style: ``phrases`` answers with tokens of the chosen tag, ``joined`` with those of any.
+        style: As the prompt was planned with.
     """
     # Rounded before anything is decided: the last bits differ with the machine and the batch.
     rounded = np.round(probabilities.astype(np.float64), 4)
     means = np.stack([rounded[:, start:stop].mean(axis=1) for start, stop in prompt.spans], axis=1)
-    highest = np.stack([rounded[:, start:stop].max(axis=1) for start, stop in prompt.spans], axis=1).max(axis=1)
-    chosen = means.argmax(axis=1)
     inside = [position for start, stop in prompt.spans for position in range(start, stop)]
+    highest = rounded.max(axis=1) if style == "joined" else rounded[:, inside].max(axis=1)
+    every = range(1, min(JOINED_END, len(prompt.ids)))
     matches = []
-    for row, tag in enumerate(chosen):
-        positions = inside if style == "joined" else range(*prompt.spans[tag])
+    for row, tag in enumerate(means.argmax(axis=1)):
+        positions = every if style == "joined" else range(*prompt.spans[tag])
         ids = tuple(prompt.ids[i] for i in positions if rounded[row, i] > text_threshold)
         matches.append(Match(float(highest[row]), prompt.tags[tag], ids))
     return matches

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import ConfigurationError
@@ -31,7 +31,7 @@ def test_every_tag_maps_back_to_itself(style: str, limit: int):
             probabilities[0, start:stop] = 0.9
             (match,) = match_boxes(probabilities, prompt, 0.2, style)
             assert (match.tag, match.score) == (prompt.tags[number], pytest.approx(0.9))
-            words = tag.replace(".", " ").replace("?", " ")
+            words = tag.replace(".", " ").replace("?", " ") if style == "phrases" else tag
             assert TOKENIZER.decode(match.ids) == TOKENIZER.decode(tokens(words))
             asked.append(tag)
     assert asked == TAGS
@@ -94,6 +94,51 @@ def test_a_box_goes_to_the_tag_with_the_best_mean_and_is_scored_by_the_best_toke
         pytest.approx(0.8),
         tuple(tokens("traffic light")),
     )
+
+
+WORDS = st.text("abcdefgh -.'?,", min_size=1, max_size=12).filter(lambda tag: tokens(tag))
+
+
+def upstream_phrase(probabilities: np.ndarray, ids: list[int], threshold: float) -> str:
+    """What ``get_phrases_from_posmap`` gives: every token above the threshold but the first and those from 255 on."""
+    chosen = [token for place, token in enumerate(ids) if probabilities[place] > threshold and 0 < place < 255]
+    return TOKENIZER.decode(chosen)
+
+
+@settings(deadline=None, max_examples=50)
+@given(tags=st.lists(WORDS, min_size=1, max_size=40, unique=True), seed=st.integers(0, 2**32 - 1))
+def test_joined_prompts_ask_and_answer_as_upstream(tags: list[str], seed: int):
+    caption = ", ".join(tags).lower().strip()
+    expected = TOKENIZER(caption if caption.endswith(".") else caption + ".")["input_ids"]
+    if len(expected) > 256:
+        return
+    (prompt,) = plan_prompts(tags, tokens, 256, "joined")
+    assert list(prompt.ids) == expected
+    probabilities = np.random.default_rng(seed).integers(0, 60, (5, len(expected))) / 128  # no ties with a threshold
+    matches = match_boxes(probabilities.astype(np.float32), prompt, 0.2, "joined")
+    for row, match in zip(probabilities, matches, strict=True):
+        assert match.score == pytest.approx(row.max(), abs=5e-5)
+        assert TOKENIZER.decode(list(match.ids)) == upstream_phrase(row, expected, 0.2)
+        assert match.tag in tags
+
+
+def test_joined_answers_hold_what_upstream_leaves_in():
+    (prompt,) = plan_prompts(["dog", "traffic light"], tokens, 256, "joined")
+    probabilities = np.full((1, len(prompt.ids)), 0.3, np.float32)
+    probabilities[0, 0] = 0.9
+    (match,) = match_boxes(probabilities, prompt, 0.2, "joined")
+    assert match.score == pytest.approx(0.9)
+    assert TOKENIZER.decode(list(match.ids)) == "dog, traffic light. [SEP]"
+
+
+def test_a_piece_of_a_word_keeps_its_mark_only_in_front():
+    (prompt,) = plan_prompts(["cubes"], tokens, 256, "joined")
+    pieces = TOKENIZER.convert_ids_to_tokens(list(prompt.ids))
+    assert pieces == ["[CLS]", "cube", "##s", ".", "[SEP]"]
+    probabilities = np.zeros((2, len(prompt.ids)), np.float32)
+    probabilities[0, 1:3], probabilities[1, 2] = 0.5, 0.5
+    whole, end = match_boxes(probabilities, prompt, 0.2, "joined")
+    assert [TOKENIZER.decode(list(match.ids)) for match in (whole, end)] == ["cubes", "##s"]
 
 
 def test_separators_have_no_say():
