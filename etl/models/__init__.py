@@ -1,4 +1,4 @@
-"""Networks and their weights; knows neither the lake nor Airflow, and never reaches a network."""
+"""Networks and their weights; knows neither the lake nor Airflow, and reaches a network only in ``etl.models.weights``."""
 
 import os
 

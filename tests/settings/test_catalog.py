@@ -199,7 +199,7 @@ class TestWeights:
     def test_a_model_says_the_family_of_its_weights(self, folder: Path) -> None:
         file = folder / "models" / "mine.yaml"
         file.write_text(MODEL.replace("packaged:tiny/tagger@000000000001", "catalog:sam-vit-h"))
-        with pytest.raises(ConfigurationError, match="family: got 'ram', but .* 'sam-vit-h' are of family 'sam'"):
+        with pytest.raises(ConfigurationError, match=r"family: got 'ram', but .* 'sam-vit-h' are of family 'sam'"):
             load_catalog(folder)
 
     def test_an_unknown_name_lists_those_that_exist(self) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl.models.folders import check_folder
 from etl.models.store import ModelStore, combined_digest, file_digests
@@ -15,8 +15,8 @@ from etl.models.weights.given import check_digests, check_recorded, match_files
 from etl.models.weights.partial import Progress, check_room
 from etl.settings import WeightsEntry
 
-# Published in the very layout that is stored: copied as they are.
-AS_PUBLISHED = ("blip2", "qwen-vl")
+if TYPE_CHECKING:
+    from etl.models.checkpoints import Report
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def add(models: ModelStore, entry: WeightsEntry, given: Sequence[Path], scratch:
         WrongSizeError: A file is cut short.
         WrongDigestError: A file is not the one pinned, or not the one added first.
         NoRoomError: The scratch disk has no room for the conversion.
-        GroundlakeError: The converter refuses them: it says which file and why.
+        DataError: The converter refuses them (damaged, carrying code, of another family): it says which and why.
     """
     files = match_files(entry, given)
     digests = check_digests(entry, files, models.stored(entry.network), progress)
@@ -68,14 +68,11 @@ def store(
     with tempfile.TemporaryDirectory(prefix="convert-", dir=scratch) as name:
         out = Path(name) / entry.name
         out.mkdir()
-        if entry.family in AS_PUBLISHED:
-            report, made = _linked(files, out), dict(digests)
-        else:
-            # Its own size is the most that a conversion can need.
-            check_room(scratch, sum(path.stat().st_size for path in files.values()), f"converting {entry.name}")
-            report = _converted(entry.family, files, out)
-            made = file_digests(out)
+        # Its own size is the most that a conversion can need.
+        check_room(scratch, sum(path.stat().st_size for path in files.values()), f"converting {entry.name}")
+        report = dataclasses.asdict(_convert(entry.family, files, out))
         check_folder(out, entry.family)
+        made = file_digests(out)
         size = sum((out / name).stat().st_size for name in made)
         kept = models.add(entry.network, out, files=made, sources=digests, report=report)
         found = combined_digest(made)
@@ -84,15 +81,7 @@ def store(
     return Added(found, size, digests, report, earlier=kept if kept != found else None)
 
 
-def _converted(family: str, files: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    from etl.models.checkpoints import convert
+def _convert(family: str, files: Mapping[str, Path], out: Path) -> Report:
+    from etl.models.checkpoints import convert  # torch: not for those who only download or verify
 
-    return dataclasses.asdict(convert(family, files, out))
-
-
-def _linked(files: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Files that need no conversion, without a copy: they may have tens of gigabytes."""
-    for name, path in files.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).symlink_to(path.resolve())
-    return {"renamed": {}, "dropped": {}, "missing": [], "unexpected": []}
+    return convert(family, files, out)

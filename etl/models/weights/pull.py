@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from etl.errors import RetryableError
+from etl.errors import DataError, RetryableError
 from etl.models.store import ModelStore, Stored
-from etl.models.weights.add import AS_PUBLISHED, Added, store
+from etl.models.weights.add import Added, store
 from etl.models.weights.download import Wanted, download, remote_size
 from etl.models.weights.given import check_recorded
 from etl.models.weights.partial import Partial, Progress, check_room
@@ -48,7 +48,13 @@ def pull(
         _check_room(entry, wanted, place)
         digests = {name: download(one, progress, pause) for name, one in wanted.items()}
         check_recorded(digests, stored)
-        added = store(models, entry, {name: one.path for name, one in wanted.items()}, digests, scratch)
+        try:
+            added = store(models, entry, {name: one.path for name, one in wanted.items()}, digests, scratch)
+        except DataError:
+            for one in wanted.values():
+                if one.sha256 is None:  # it may be this file that is wrong: the next pull fetches it anew
+                    one.path.unlink(missing_ok=True)
+            raise
         shutil.rmtree(place)
     return added
 
@@ -69,7 +75,7 @@ def _wanted(entry: WeightsEntry, name: str, place: Path, stored: Stored | None) 
 
 def _check_room(entry: WeightsEntry, wanted: dict[str, Wanted], place: Path) -> None:
     """Before the first byte: asks the servers for the lengths that the catalog does not know."""
-    arriving = largest = 0
+    arriving = largest = 0  # bytes on their way; bytes of all files
     for one in wanted.values():
         if one.path.is_file():
             largest += one.path.stat().st_size
@@ -77,7 +83,7 @@ def _check_room(entry: WeightsEntry, wanted: dict[str, Wanted], place: Path) -> 
         size = one.bytes or remote_size(one) or 0
         arriving += max(0, size - Partial(one.path).size())
         largest += size
-    check_room(place, arriving + (0 if entry.family in AS_PUBLISHED else largest), f"pulling {entry.name}")
+    check_room(place, arriving + largest, f"pulling {entry.name}")  # the conversion may be as large as the files
 
 
 def _marked(entry: WeightsEntry) -> str:

@@ -14,7 +14,6 @@ from real_models import model_store
 from etl.errors import ConfigurationError
 from etl.models.load import materialise
 from etl.models.store import combined_digest, report_key
-from etl.models.weights import add as adding
 from etl.models.weights import partial
 from etl.models.weights.add import add
 from etl.models.weights.errors import NoRoomError, WrongDigestError, WrongFilesError, WrongSizeError
@@ -65,20 +64,6 @@ class TestWhatIsKept:
         assert report["renamed"] == {"image_encoder.a": "vision_encoder.a"}
         assert report["dropped"] == {"pixel_mean": "not needed", "pixel_std": "not needed"}
         assert report["missing"] == report["unexpected"] == []
-
-    def test_what_is_published_in_our_layout_is_kept_as_it_is(self, put, models, entry_of, tmp_path):
-        folder = tmp_path / "blip2"
-        folder.mkdir()
-        (folder / "config.json").write_text('{"model_type": "blip-2"}')
-        (folder / "model.safetensors").write_bytes(b"numbers")
-        (folder / "README.md").write_text("not asked for")
-        entry = entry_of("config.json", "model.safetensors", name="blip2-mine", family="blip2")
-        put(folder, of=entry)
-        assert {path.name for path in materialise(models, entry.network).iterdir()} == {
-            "config.json",
-            "model.safetensors",
-        }
-        assert (folder / "model.safetensors").read_bytes() == b"numbers"
 
 
 class TestWhichFiles:
@@ -208,12 +193,6 @@ class TestAgain:
         with pytest.raises(WrongDigestError, match=rf"the one added first has {sha(content[::-1])}"):
             put()
         assert models.stored(entry.network).sources == {"sam.pth": sha(content[::-1])}
-
-
-def test_families_that_are_kept_as_published_are_families():
-    from etl.models.families import FAMILIES
-
-    assert set(adding.AS_PUBLISHED) <= set(FAMILIES)
 
 
 def test_reports_are_json(put, models):

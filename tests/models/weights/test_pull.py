@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from weights_server import break_after, slowly, status
 
-from etl.errors import RetryableError
+from etl.errors import DataError, RetryableError
 from etl.models.load import materialise
 from etl.models.weights import partial
 from etl.models.weights.errors import NoRoomError, RefusedDownloadError, WrongDigestError
@@ -79,6 +80,21 @@ def test_files_of_another_revision_are_never_gone_on_with(fetch, server, entry, 
     moved = entry_of(files=[{"name": "sam.pth", "url": server.url("/new/sam.pth")}])
     fetch(moved)
     assert server.ranges("/new/sam.pth") == [None, None]
+
+
+@pytest.mark.parametrize("pinned", [False, True], ids=["unknown", "pinned"])
+def test_what_cannot_be_converted_is_fetched_anew_unless_it_is_the_pinned_file(
+    fetch, server, entry, converter, tmp_path, content, pinned
+):
+    def refuses(*_: object) -> None:
+        raise DataError("this is no checkpoint")
+
+    converter.convert = refuses
+    sha256 = hashlib.sha256(content).hexdigest() if pinned else None
+    file = entry.files[0].model_copy(update={"sha256": sha256})
+    with pytest.raises(DataError, match="this is no checkpoint"):
+        fetch(entry.model_copy(update={"files": (file,)}))
+    assert [path.name for path in tmp_path.rglob("*.pth")] == (["sam.pth"] if pinned else [])
 
 
 def test_no_room_is_said_before_the_first_byte(fetch, entry, tmp_path, monkeypatch):
