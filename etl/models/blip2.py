@@ -1,47 +1,70 @@
-"""BLIP-2, the captioner: a sentence for a picture or a crop, by beam search."""
+"""BLIP-2, the captioner: a sentence for a picture or a crop, by beam search, with OPT or Flan-T5 as its language model.
+
+The search is that of LAVIS, the authors' own code (``Blip2OPT.generate`` and ``Blip2T5.generate``): the language model
+reads the picture's query tokens and the prompt, and what it generates is the caption. OPT reads ``queries </s> prompt``
+and goes on from it; Flan-T5's encoder reads ``queries prompt </s>`` and its decoder answers. Without a prompt that
+leaves ``</s>`` alone in both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
-from transformers import Blip2ForConditionalGeneration
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import Blip2ForConditionalGeneration, GenerationConfig
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches
+from etl.models.folders import check_folder, read_json
 from etl.models.pixels import Preprocessor
 from etl.models.reading import DTYPES, read_network, read_tokenizer
+
+EVA_WIDTH, EVA_EPS = 1408, 1e-6  # of ViT-g; early configurations of transformers said 1e-5
+LM_HEAD, INDEX = "language_model.lm_head.weight", "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A text and its mean log probability per generated token (<= 0), None without beams."""
+    """A text and its mean log probability per generated token (<= 0), the end token included.
+
+    The score is None from BLIP-2 without beams.
+    """
 
     text: str
     score: float | None
 
 
 class Captioner:
-    """BLIP-2 with a decoder-only language model, ready for inference."""
+    """BLIP-2 with OPT or Flan-T5, ready for inference."""
 
     def __init__(self, folder: Path, device: str, dtype: str) -> None:
         """Read a folder of weights.
 
         Raises:
-            ConfigurationError: The folder is wrong or not whole, or its configuration names no image token.
+            ConfigurationError: The folder is wrong or not whole, or Flan-T5 is asked for in float16.
         """
+        content = check_folder(folder, "blip2")
+        if _text_of(content).get("model_type") == "t5":
+            _check_t5(folder, _text_of(content), dtype)
         self.preprocessor = Preprocessor.read(folder, "height", "width")
         self.network = read_network(Blip2ForConditionalGeneration, folder, "blip2", device, dtype)
-        self.tokenizer = read_tokenizer(folder, self.network.config.text_config.vocab_size)
-        if self.network.config.image_token_index is None or not self.network.config.use_decoder_only_language_model:
-            raise ConfigurationError(
-                f"{folder}/config.json: image_token_index and a decoder-only language model are needed",
-                remedy="use a BLIP-2 checkpoint with OPT, saved by transformers 4.46 or later",
-            )
+        self.text_config = self.network.config.text_config
+        self.tokenizer = read_tokenizer(folder, self.text_config.vocab_size)
+        _correct_vision(self.network)
+        # Nothing that a checkpoint says about searching (lengths, sampling, penalties) may leak into ours.
+        self.network.language_model.generation_config = GenerationConfig()
         self.device, self.dtype = device, dtype
+
+    @property
+    def decoder_only(self) -> bool:
+        """Whether the language model goes on from the prompt (OPT); else it answers to it (Flan-T5)."""
+        return bool(self.network.config.use_decoder_only_language_model)
 
     @torch.inference_mode()
     def captions(
@@ -54,33 +77,89 @@ class Captioner:
         max_new_tokens: int = 30,
     ) -> list[Caption]:
         """One caption per picture, ``batch_size`` at a time; the prompt is not part of it."""
+        search = self._search(beams, max_new_tokens)
         results: list[Caption] = []
         for batch, count in model_batches(pictures, batch_size, self.dtype):
-            results += self._generate(batch, self._prompt(prompt), beams, max_new_tokens)[:count]
+            results += self._generate(batch, self._prompt(prompt), search)[:count]
         return results
 
     def _prompt(self, text: str) -> list[int]:
-        config = self.network.config
         words = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-        return [config.image_token_index] * config.num_query_tokens + [config.text_config.bos_token_id, *words]
+        config = self.text_config
+        return [config.bos_token_id, *words] if self.decoder_only else [*words, config.eos_token_id]
 
-    def _generate(self, pictures: list[Image.Image], prompt: list[int], beams: int, tokens: int) -> list[Caption]:
-        ids = torch.tensor([prompt] * len(pictures), device=self.device)
-        config = self.network.config.text_config
-        output = self.network.generate(
-            pixel_values=self.preprocessor.square(pictures).to(self.device, DTYPES[self.dtype]),
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
+    def _search(self, beams: int, tokens: int) -> GenerationConfig:
+        config = self.text_config
+        start = getattr(config, "decoder_start_token_id", None)
+        return GenerationConfig(
             do_sample=False,
             num_beams=beams,
             max_new_tokens=tokens,
-            min_new_tokens=1,
+            # LAVIS's min_length=1 counts the token that a decoder starts with: it keeps OPT from an empty caption only.
+            min_new_tokens=1 if self.decoder_only else None,
             length_penalty=1.0,  # makes a beam's score the mean over its tokens
+            bos_token_id=config.bos_token_id,
             eos_token_id=config.eos_token_id,
             pad_token_id=config.pad_token_id,
+            decoder_start_token_id=config.pad_token_id if start is None else start,
             return_dict_in_generate=True,
             output_scores=beams > 1,
         )
-        texts = self.tokenizer.batch_decode(output.sequences[:, len(prompt) :], skip_special_tokens=True)
-        scores = output.sequences_scores.tolist() if beams > 1 else [None] * len(texts)
+
+    def _generate(self, pictures: list[Image.Image], prompt: list[int], search: GenerationConfig) -> list[Caption]:
+        pixels = self.preprocessor.square(pictures).to(self.device, DTYPES[self.dtype])
+        seen = self.network.get_image_features(pixel_values=pixels).pooler_output
+        words = self.network.get_input_embeddings()(torch.tensor([prompt] * len(pictures), device=self.device))
+        read = torch.cat([seen.to(words.dtype), words], dim=1)
+        # With embeddings in place of ids the output holds new tokens only; no id has to stand for the picture.
+        output = self.network.language_model.generate(
+            inputs_embeds=read,
+            attention_mask=torch.ones(read.shape[:2], dtype=torch.long, device=self.device),
+            generation_config=search,
+        )
+        texts = self.tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
+        scores = output.sequences_scores.tolist() if search.num_beams > 1 else [None] * len(texts)
         return [Caption(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
+
+
+def _text_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    text = content.get("text_config")
+    return text if isinstance(text, dict) else {}
+
+
+def _check_t5(folder: Path, text: Mapping[str, Any], dtype: str) -> None:
+    """Refuse what would make Flan-T5 answer nonsense without an error."""
+    if dtype == "float16":
+        raise ConfigurationError(
+            f"{folder} holds BLIP-2 with Flan-T5, whose activations pass what float16 can hold",
+            remedy="set dtype to bfloat16 or float32",
+        )
+    untied = text.get("tie_word_embeddings") is False or text.get("scale_decoder_outputs") is False
+    if untied and LM_HEAD not in _stored_keys(folder):
+        # transformers would take the input embeddings in its place.
+        raise ConfigurationError(
+            f"the weights in {folder} lack 1 keys: {LM_HEAD}",
+            remedy="give the whole checkpoint: Flan-T5 has an output layer of its own",
+        )
+
+
+def _stored_keys(folder: Path) -> set[str]:
+    """Names of the stored tensors; of a missing shard too, which is told when the weights are read."""
+    if (folder / INDEX).is_file():
+        return set(read_json(folder, INDEX).get("weight_map") or ())
+    keys: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                keys.update(tensors.keys())
+        except (OSError, SafetensorError) as error:
+            raise ConfigurationError(f"the weights in {folder} cannot be read: {file.name}: {error}") from error
+    return keys
+
+
+def _correct_vision(network: Any) -> None:
+    """Give the vision tower of LAVIS the epsilon it was trained with, where an early configuration names another."""
+    if network.config.vision_config.hidden_size == EVA_WIDTH:
+        for module in network.vision_model.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = EVA_EPS

@@ -1,14 +1,14 @@
-"""caption: a sentence for the picture and one for every instance's crop, by BLIP-2."""
+"""caption: a sentence for the picture and one for every instance's crop, by BLIP-2 or an instructed network."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from etl.models.store import ModelStore
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 Flag = Literal["empty", "echo", "loop", "label"]
 REPEATS = 3  # of the same one to four words in a row
+# What the rich-context pipeline asks Qwen-VL, word for word (automatic_label_qwen.py of rich_context_L2I_datagen).
+RICH_CONTEXT = (
+    "You are viewing an image. Please describe the content of the image in one sentence, focusing specifically on the "
+    "spatial relationships between objects. Include detailed observations about all the objects and how they are "
+    "positioned in relation to other objects in the image. Your response should be limited to this description, "
+    "without any additional information"
+)
 
 
 class CaptionOptions(StageOptions):
@@ -28,6 +35,25 @@ class CaptionOptions(StageOptions):
     prompt: str = Field("", description="Text the captioner goes on from")
     beams: int = Field(5, ge=1, description="Beams of the search")
     max_new_tokens: int = Field(30, ge=1, description="Tokens a caption may have")
+
+
+class InstructedOptions(CaptionOptions):
+    """What changes the captions of a network that is told what to say (family qwen-vl)."""
+
+    prompt: str = Field(RICH_CONTEXT, min_length=1, description="What the captioner is asked to do")
+    beams: int = Field(1, ge=1, description="Beams of the search; 1 is greedy")
+    max_new_tokens: int = Field(128, ge=1, description="Tokens a caption may have")
+    min_pixels: int = Field(256 * 256, ge=1, description="A smaller picture is enlarged to about so many pixels")
+    max_pixels: int = Field(512 * 512, ge=1, description="A larger picture is reduced to at most so many pixels")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is more than max_pixels {self.max_pixels}")
+        return self
+
+
+OPTIONS: dict[str, type[CaptionOptions]] = {"qwen-vl": InstructedOptions}  # by family; the others take CaptionOptions
 
 
 class CaptionStage(Stage):
@@ -42,6 +68,9 @@ class CaptionStage(Stage):
     Options: ClassVar[type[StageOptions]] = CaptionOptions
     options: CaptionOptions
     captioner: Captioner
+
+    def options_type(self) -> type[StageOptions]:
+        return OPTIONS.get(self.entry.networks["captioner"].family, CaptionOptions)
 
     def load(self, models: ModelStore, device: str) -> None:
         from etl.models.families import open_network
@@ -58,9 +87,7 @@ class CaptionStage(Stage):
             self.captioner.captions(
                 [crop for many in crops for _, crop in many],
                 batch_size=len(batch),  # the runner's: it is halved when memory runs out
-                prompt=self.options.prompt,
-                beams=self.options.beams,
-                max_new_tokens=self.options.max_new_tokens,
+                **self.options.model_dump(),  # each family's options are the arguments of its captioner
             )
         )
         answers = [{instance: next(captions) for instance, _ in many} for many in crops]
