@@ -199,28 +199,29 @@ def _label(result: Checked) -> str:
 def _bytes_shown() -> Iterator[Callable[[str, int, int | None], None]]:
     """Show how many bytes of a file are done: a bar on a terminal, now and then a line in a log."""
     if not err.is_terminal:
-        said = time.monotonic()
+        said, about = time.monotonic(), ""
 
         def say(name: str, done: int, total: int | None) -> None:
-            nonlocal said
-            if time.monotonic() - said > LINE_SECONDS:
-                said = time.monotonic()
+            nonlocal said, about
+            if name != about or time.monotonic() - said > LINE_SECONDS:
+                said, about = time.monotonic(), name
                 err.print(f"{name}: {size_text(done)} of {size_text(total)}", markup=False)
 
         yield say
         return
     from rich import progress as rich
 
-    how = (rich.TextColumn("{task.description}"), rich.BarColumn(), rich.DownloadColumn())
+    how = (rich.TextColumn("{task.description}", markup=False), rich.BarColumn(), rich.DownloadColumn())
     speed = (rich.TransferSpeedColumn(), rich.TimeRemainingColumn())
     with rich.Progress(*how, *speed, console=err, transient=True) as bar:
-        tasks: dict[str, rich.TaskID] = {}
+        shown: tuple[str, rich.TaskID] | None = None
 
         def show(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                for old in tasks.values():
-                    bar.update(old, visible=False)
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done, total=total)
+            nonlocal shown
+            if shown is None or shown[0] != name:
+                if shown is not None:
+                    bar.remove_task(shown[1])
+                shown = (name, bar.add_task(name, total=total))
+            bar.update(shown[1], completed=done, total=total)
 
         yield show

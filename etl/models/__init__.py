@@ -1,4 +1,4 @@
-"""Networks and their weights; knows neither the lake nor Airflow, and reaches a network only in ``etl.models.weights``."""
+"""Networks and their weights; knows neither the lake nor Airflow. Only ``etl.models.weights`` reaches the web."""
 
 import os
 

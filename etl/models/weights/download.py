@@ -91,7 +91,9 @@ def download(wanted: Wanted, progress: Progress, pause: Callable[[float], None] 
                     f"{wanted.name} broke off {failures} times without getting further: {error.message}",
                     remedy="run the command again later: what has arrived is kept and gone on with",
                 ) from error
-            pause(min(LONGEST_WAIT, error.wait or WAITS[max(0, failures - 1)]))
+            wait = min(LONGEST_WAIT, error.wait or WAITS[max(0, failures - 1)])
+            progress(f"{wanted.name}, again in {wait:.0f} s: {error.message}", partial.size(), wanted.bytes)
+            pause(wait)
     _check(wanted, digest, partial)
     partial.settle()
     return digest

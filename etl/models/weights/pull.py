@@ -76,11 +76,13 @@ def _wanted(entry: WeightsEntry, name: str, place: Path, stored: Stored | None) 
 def _check_room(entry: WeightsEntry, wanted: dict[str, Wanted], place: Path) -> None:
     """Before the first byte: asks the servers for the lengths that the catalog does not know."""
     arriving = largest = 0  # bytes on their way; bytes of all files
+    answering = True
     for one in wanted.values():
         if one.path.is_file():
             largest += one.path.stat().st_size
             continue
-        size = one.bytes or remote_size(one) or 0
+        size = one.bytes or (remote_size(one) if answering else None) or 0
+        answering = answering and size > 0  # else every further question may wait for its timeout
         arriving += max(0, size - Partial(one.path).size())
         largest += size
     check_room(place, arriving + largest, f"pulling {entry.name}")  # the conversion may be as large as the files

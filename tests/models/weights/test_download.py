@@ -68,6 +68,12 @@ class TestWhole:
         download(wanted(), lambda *parts: told.append(parts))
         assert told[-1] == ("sam.pth", len(content), len(content))
 
+    def test_progress_tells_of_every_wait_and_why(self, wanted, server):
+        server.behave("/sam.pth", status(503))
+        told: list[str] = []
+        download(wanted(), lambda name, *_: told.append(name), pause=lambda _: None)
+        assert told[0] == f"sam.pth, again in 1 s: {server.url('/sam.pth')}: the server answers 503"
+
     def test_one_that_is_there_is_only_checked(self, wanted, server, content):
         fetch(wanted())
         assert fetch(wanted(sha256=sha(content))) == sha(content)

@@ -58,6 +58,13 @@ def test_a_file_that_is_not_there_is_noticed_before_another_is_fetched(fetch, se
     assert not list(tmp_path.rglob("*.pth*"))
 
 
+def test_a_server_that_does_not_answer_is_asked_for_one_length_only(fetch, server, entry_of):
+    server.publish("/tags.txt", b"dog")
+    server.behave("/sam.pth", status(503))
+    fetch(entry_of("sam.pth", "tags.txt"))
+    assert len(server.ranges("/tags.txt")) == 1
+
+
 def test_what_was_recorded_first_is_enforced_from_then_on(fetch, server, entry, content):
     fetch(entry)
     server.publish("/sam.pth", content[::-1])
