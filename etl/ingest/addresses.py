@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from etl.storage.addresses import check_connection, is_public
-
-__all__ = ["forbid_private_addresses", "is_public"]
+from etl.storage.addresses import check_connection
 
 
 def forbid_private_addresses() -> None:

@@ -176,8 +176,8 @@ class Catalog:
 
     sources: dict[str, Source] = field(default_factory=dict)
     models: dict[str, ModelEntry] = field(default_factory=dict)
-    weights: dict[str, WeightsEntry] = field(default_factory=dict)
     manifests: dict[str, ManifestSpec] = field(default_factory=dict)
+    weights: dict[str, WeightsEntry] = field(default_factory=dict)
 
     def source(self, name: str) -> Source:
         """The source called ``name``; raises UnknownNameError."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from etl.demo.server import serve
-from etl.ingest.addresses import is_public
+from etl.storage.addresses import is_public
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,9 @@ def fetch(url: str, *, public: str = "is_public") -> str:
     script = f"""
 import urllib.request
 from etl.ingest import addresses, fetch
-from etl.ingest.addresses import is_public
-addresses.is_public = {public}
+from etl.storage import addresses as guard
+from etl.storage.addresses import is_public
+guard.is_public = {public}
 addresses.forbid_private_addresses()
 notes = []
 urllib.request.install_opener(fetch.Opener(1000, proxies=False, note=notes.append))
