@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, Qwen3VLForConditionalGeneration
+from transformers import GenerationConfig, LogitsProcessorList, Qwen3VLForConditionalGeneration
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from etl.errors import ConfigurationError
@@ -173,8 +173,8 @@ class Captioner:
         return [Caption(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
 
 
-class _BestLogProbabilities(LogitsProcessor):
-    """Notes the log probability of the token that greedy search takes, without keeping the logits of every step."""
+class _BestLogProbabilities:
+    """A logits processor: notes the log probability of the token that greedy search takes, and keeps no logits."""
 
     def __init__(self) -> None:
         self.steps: list[torch.Tensor] = []
@@ -225,11 +225,12 @@ def patches_of(pixels: torch.Tensor, vision: Any) -> torch.Tensor:
 
     ``vision`` names the sides of a patch and of a token in patches; a still picture fills both frames of a patch.
     """
-    side, merge = vision.patch_size, vision.spatial_merge_size
-    cut = pixels.unflatten(2, (-1, merge, side)).unflatten(1, (-1, merge, side))
-    # [channel, row, row in token, y, column, column in token, x]
-    cut = cut.permute(1, 4, 2, 5, 0, 3, 6).unsqueeze(5)
-    return cut.expand(*cut.shape[:5], vision.temporal_patch_size, side, side).flatten(4).flatten(0, 3)
+    side, merge, frames = vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size
+    rows, columns = pixels.shape[1] // (side * merge), pixels.shape[2] // (side * merge)
+    cut = pixels.reshape(3, rows, merge, side, columns, merge, side).permute(1, 4, 2, 5, 0, 3, 6)
+    # [row, column, row in token, column in token, channel, y, x], then each patch once per frame
+    repeated = cut.unsqueeze(5).expand(*cut.shape[:5], frames, side, side)
+    return repeated.reshape(rows * columns * merge**2, 3 * frames * side**2)
 
 
 def _preprocessor(folder: Path, vision: Any) -> Preprocessor:
