@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ _ALL = (
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 
 
-def open_network(family: str, task: str, folder: Path, device: str, dtype: str) -> Any:
+def open_network(family: str, task: str, folder: Path, device: str, dtype: str, **switches: Any) -> Any:
     """The network of a folder of weights, ready for inference.
 
     Args:
@@ -75,12 +76,14 @@ def open_network(family: str, task: str, folder: Path, device: str, dtype: str) 
         folder: The folder of weights.
         device: ``cpu`` or ``cuda:N``.
         dtype: ``float32`` or ``bfloat16``.
+        switches: ``attention`` and ``compiled``, where they differ from what a loader does by itself.
 
     Returns:
         An object that fulfils the task's protocol of ``etl.models.contracts``.
 
     Raises:
-        ConfigurationError: The family is unknown or does another task, or the folder is wrong or not whole.
+        ConfigurationError: The family is unknown or does another task or lacks a switch, or the folder is wrong or not
+            whole.
     """
     found = FAMILIES.get(family)
     if found is None:
@@ -93,4 +96,11 @@ def open_network(family: str, task: str, folder: Path, device: str, dtype: str) 
             remedy=f"give this role a network of the family {' or '.join(able)}",
         )
     module, _, name = loader.partition(":")
-    return getattr(import_module(module), name)(folder, device, dtype)
+    opened = getattr(import_module(module), name)
+    lacking = sorted(switches.keys() - signature(opened).parameters.keys())
+    if lacking:
+        raise ConfigurationError(
+            f"networks of the family {family!r} have no switch {' and '.join(lacking)}",
+            remedy="leave 'attention' and 'compile' out of the model's file",
+        )
+    return opened(folder, device, dtype, **switches)

@@ -43,20 +43,22 @@ class Raw:
 class Detector:
     """GroundingDINO ready for inference."""
 
-    def __init__(self, folder: Path, device: str, dtype: str, *, compiled: bool = False) -> None:
+    def __init__(
+        self, folder: Path, device: str, dtype: str, *, attention: str = "eager", compiled: bool = False
+    ) -> None:
         """Read a folder of weights.
 
         Args:
             folder: The folder.
             device: ``cpu`` or ``cuda:N``.
             dtype: ``float32``, or ``bfloat16`` for float32 with TF32 products where the device has them.
+            attention: Without effect: transformers' class has eager attention only.
             compiled: Whether the network goes through ``torch.compile`` when it is first used.
 
         Raises:
             ConfigurationError: The folder is wrong or not whole, or its tokenizer does not fit the network.
         """
         self.preprocessor = Preprocessor.read(folder, "shortest_edge", "longest_edge")
-        # It has eager attention only.
         self.network = read_network(GroundingDinoForObjectDetection, folder, "groundingdino", device, "float32")
         self.tokenizer = read_tokenizer(folder, self.network.config.text_config.vocab_size)
         check_special_ids(folder, self.tokenizer)

@@ -83,8 +83,20 @@ class ModelEntry(_Entry):
     untrained: bool = Field(False, description="Random weights: structure is real, answers mean nothing")
     networks: dict[str, Network]
     options: dict[str, Any] = Field(default_factory=dict, description="Validated by the stage (thresholds, prompt, …)")
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: where a family stands it; GroundingDINO and what follows SAM's encoder do not"
+    )
     batch_size: int = Field(8, ge=1)
+    attention: Literal["sdpa", "eager"] = Field(
+        "sdpa", description="How attention is computed, where there is a choice"
+    )
+    compile: bool = Field(False, description="Whether networks go through torch.compile, which takes minutes at first")
+
+    @property
+    def switches(self) -> dict[str, Any]:
+        """Arguments of the networks' loaders that differ from their defaults; each changes the last bits of answers."""
+        eager = {"attention": self.attention} if self.attention != "sdpa" else {}
+        return eager | ({"compiled": True} if self.compile else {})
 
 
 class WeightsFile(BaseModel):

@@ -78,7 +78,7 @@ class CaptionStage(Stage):
 
         network = self.entry.networks["captioner"]
         self.captioner = open_network(
-            network.family, "captioner", materialise(models, network), device, self.entry.dtype
+            network.family, "captioner", materialise(models, network), device, self.entry.dtype, **self.entry.switches
         )
 
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:

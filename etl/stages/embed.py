@@ -38,7 +38,9 @@ class EmbedStage(Stage):
         from etl.models.load import materialise
 
         network = self.entry.networks["encoder"]
-        self.encoder = open_network(network.family, "embedder", materialise(models, network), device, self.entry.dtype)
+        self.encoder = open_network(
+            network.family, "embedder", materialise(models, network), device, self.entry.dtype, **self.entry.switches
+        )
 
     def skip(self, item: WorkItem) -> Result | None:
         return None if texts_of(item) else Result("empty", "no_texts", value=[])

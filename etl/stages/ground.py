@@ -71,9 +71,14 @@ class GroundStage(Stage):
         from etl.models.families import open_network
         from etl.models.load import materialise
 
-        boxes, masks = self.entry.networks["detector"], self.entry.networks["segmenter"]
-        self.detector = open_network(boxes.family, "grounder", materialise(models, boxes), device, self.entry.dtype)
-        self.segmenter = open_network(masks.family, "segmenter", materialise(models, masks), device, self.entry.dtype)
+        entry = self.entry
+        boxes, masks = entry.networks["detector"], entry.networks["segmenter"]
+        self.detector = open_network(
+            boxes.family, "grounder", materialise(models, boxes), device, entry.dtype, **entry.switches
+        )
+        self.segmenter = open_network(
+            masks.family, "segmenter", materialise(models, masks), device, entry.dtype, **entry.switches
+        )
 
     def skip(self, item: WorkItem) -> Result | None:
         if self._objects(item):

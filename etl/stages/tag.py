@@ -124,7 +124,9 @@ class TagStage(Stage):
         from etl.models.load import materialise
 
         network = self.entry.networks["tagger"]
-        self.tagger = open_network(network.family, "tagger", materialise(models, network), device, self.entry.dtype)
+        self.tagger = open_network(
+            network.family, "tagger", materialise(models, network), device, self.entry.dtype, **self.entry.switches
+        )
         if self.options.labels is not None:
             self._ask_for_labels(models, device, self.options.labels)
         self._check_excluded()

@@ -37,6 +37,11 @@ def test_a_family_that_does_another_task_is_refused_with_those_that_do_it(tmp_pa
         open_network("ram", "segmenter", tmp_path, "cpu", "float32")
 
 
+def test_a_switch_that_a_family_lacks_is_refused_before_anything_is_read(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="'clip-text' have no switch compiled"):
+        open_network("clip-text", "embedder", tmp_path, "cpu", "float32", compiled=True)
+
+
 def test_an_unknown_family_is_refused_with_the_known_ones(tmp_path: Path):
     with pytest.raises(UnknownNameError, match=r"unknown family of networks 'yolo'; known: .*groundingdino"):
         open_network("yolo", "grounder", tmp_path, "cpu", "float32")

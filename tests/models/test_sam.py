@@ -79,7 +79,7 @@ def alone(segmenter: Segmenter) -> dict[tuple[int, int], Segments]:
 MATES = st.tuples(st.integers(0, len(PICTURES) - 1), st.lists(st.integers(0, len(BOXES) - 1), max_size=20))
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(asked=st.lists(MATES, max_size=4), batch_size=st.integers(1, 5))
 def test_a_mask_is_the_same_to_the_last_bit_whatever_is_asked_beside_it(
     segmenter: Segmenter,

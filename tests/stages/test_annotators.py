@@ -52,8 +52,10 @@ def test_without_weights_in_the_store_there_is_no_annotator(fakes, models):
         {"network": OTHER},
         {"options": {"word": "other"}},
         {"dtype": "bfloat16"},
+        {"attention": "eager"},
+        {"compile": True},
     ],
-    ids=["weights", "an option", "dtype"],
+    ids=["weights", "an option", "dtype", "attention", "compile"],
 )
 def test_what_changes_results_changes_the_id(fakes, models, changed):
     assert annotator(fakes, models, **changed).annotator_id != annotator(fakes, models).annotator_id

@@ -95,15 +95,9 @@ def test_results_do_not_depend_on_batch_mates_or_their_order(stage: GroundStage)
     few, many = tagged(1), tagged(2, MANY)
     items = [few, many, tagged(3, ["star"]), tagged(4, list(SHAPES))]
     alone = [stage.process([one])[0] for one in items]
-    assert [result.value for result in stage.process(items)] == [result.value for result in alone]
-    for together, single in zip(stage.process(items[::-1])[::-1], alone, strict=True):
-        assert together.value == single.value
-        for one, other in zip(together.rows["instances"], single.rows["instances"], strict=True):
-            scores = {"score", "predicted_iou"}
-            assert {k: v for k, v in one.items() if k not in scores} == {
-                k: v for k, v in other.items() if k not in scores
-            }
-            assert one["score"] == pytest.approx(other["score"], abs=2e-4)
+    assert stage.process(items) == alone
+    assert stage.process(items[::-1])[::-1] == alone
+    assert stage.process([items[1]] * 3) == [alone[1]] * 3
 
 
 def test_more_tags_than_a_prompt_holds_take_several_passes(stage: GroundStage):
@@ -123,6 +117,16 @@ def test_both_prompt_styles_answer_with_tags(root: Path, style: str):
     stage = loaded_stage("ground", root, **ANY, prompt_style=style)
     (result,) = stage.process([tagged(6)])
     assert {row["label"] for row in result.rows["instances"]} <= set(NAMES)
+
+
+def test_the_joined_style_keeps_a_box_whose_only_sure_token_is_no_tags(root: Path):
+    stage = loaded_stage("ground", root, prompt_style="joined")
+    (prompt,) = plan_prompts(NAMES, stage.detector.tokens, 64, "joined")
+    probabilities = np.zeros((1, len(prompt.ids)), np.float32)
+    probabilities[0, 0] = 0.9  # [CLS]: upstream counts it for the score, but never says it
+    found = stage.choose(100, 100, [(prompt, Raw(np.asarray([[0.5] * 4], np.float32), probabilities))])
+    assert (found.scores, found.phrases) == (pytest.approx((0.9,)), ("",))
+    assert found.labels[0] in NAMES
 
 
 def test_a_picture_without_tags_needs_no_network(root: Path):
