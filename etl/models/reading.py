@@ -52,12 +52,13 @@ def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str, a
     return network.to(device).eval()
 
 
-def read_tokenizer(folder: Path, vocabulary: int) -> Any:
+def read_tokenizer(folder: Path, vocabulary: int, kind: Any = AutoTokenizer) -> Any:
     """The tokenizer of a folder of weights.
 
     Args:
         folder: The folder.
         vocabulary: Token ids the network knows.
+        kind: Its class, where transformers cannot tell it by the folder's ``model_type``.
 
     Raises:
         ConfigurationError: It is missing, unreadable, or has ids beyond the network's.
@@ -69,7 +70,7 @@ def read_tokenizer(folder: Path, vocabulary: int) -> Any:
             remedy="copy the tokenizer files that belong to the checkpoint into the folder",
         )
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = kind.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(f"the tokenizer in {folder} cannot be read: {error}") from error
     if len(tokenizer) > vocabulary:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import BlipTextConfig, BlipTextLMHeadModel, BlipTextModel
+from transformers import BertTokenizer, BlipTextConfig, BlipTextLMHeadModel, BlipTextModel
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches, steady_size
@@ -54,7 +54,7 @@ class Captioner:
             decoder = BlipTextConfig(**sizes, encoder_hidden_size=encoder.hidden_size)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{folder}/config.json: 'text' does not describe a BERT: {error}") from error
-        self.tokenizer = read_tokenizer(folder, decoder.vocab_size)
+        self.tokenizer = read_tokenizer(folder, decoder.vocab_size, BertTokenizer)
         self.start, self.tags_start = _special_ids(folder, self.tokenizer, decoder.vocab_size)
         pooled = {"add_pooling_layer": False}
         self.tag_encoder = _read(folder, BlipTextModel, encoder, ENCODER, pooled).to(device, DTYPES[dtype]).eval()
@@ -123,7 +123,11 @@ class Captioner:
             return_dict_in_generate=True,
             output_scores=beams > 1,
         )
-        texts = self.tokenizer.batch_decode(output.sequences[:, len(start) :], skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(
+            output.sequences[:, len(start) :],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=True,  # "the dog's", not "the dog ' s", as transformers did for upstream
+        )
         scores = output.sequences_scores.tolist() if beams > 1 else [None] * len(texts)
         return [Caption(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
 

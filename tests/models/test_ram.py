@@ -5,51 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tagging_formulas
 import torch
 from real_models import picture
 
 from etl.errors import ConfigurationError
 from etl.models.ram import RamHead, Tagger
-
-
-def _erf(x: np.ndarray) -> np.ndarray:
-    from math import erf
-
-    return np.vectorize(erf)(x)
-
-
-def _head_in_numpy(w: dict[str, np.ndarray], tokens: np.ndarray, layers: int, heads: int) -> np.ndarray:
-    """Logits [tags] of one picture's tokens [tokens, width], one attention head after the other."""
-
-    def linear(x: np.ndarray, name: str) -> np.ndarray:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-    def norm(x: np.ndarray, name: str) -> np.ndarray:
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
-        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-    image = linear(tokens, "image_proj")
-    x = np.maximum(linear(w["label_embed"], "wordvec_proj"), 0)
-    for number in range(layers):
-        layer = f"tagging_head.encoder.layer.{number}"
-        q, k, v = (
-            linear(given, f"{layer}.crossattention.self.{name}")
-            for given, name in ((x, "query"), (image, "key"), (image, "value"))
-        )
-        size = q.shape[1] // heads
-        parts = []
-        for head in range(heads):
-            columns = slice(head * size, (head + 1) * size)
-            logits = q[:, columns] @ k[:, columns].T / np.sqrt(size)
-            share = np.exp(logits - logits.max(1, keepdims=True))
-            parts.append(share / share.sum(1, keepdims=True) @ v[:, columns])
-        attended = linear(np.concatenate(parts, 1), f"{layer}.crossattention.output.dense")
-        x = norm(attended + x, f"{layer}.crossattention.output.LayerNorm")
-        inner = linear(x, f"{layer}.intermediate.dense")
-        inner = inner * 0.5 * (1 + _erf(inner / np.sqrt(2)))
-        x = norm(linear(inner, f"{layer}.output.dense") + x, f"{layer}.output.LayerNorm")
-    return linear(x, "fc")[:, 0]
 
 
 def test_the_head_is_the_formula():
@@ -62,7 +23,7 @@ def test_the_head_is_the_formula():
     weights = {name: tensor.numpy() for name, tensor in head.state_dict().items()}
     with torch.inference_mode():
         logits = head(tokens).numpy()
-    expected = np.stack([_head_in_numpy(weights, one.numpy(), layers=2, heads=4) for one in tokens])
+    expected = np.stack([tagging_formulas.ram(weights, one.numpy(), layers=2, heads=4) for one in tokens])
     np.testing.assert_allclose(logits, expected, atol=1e-9)
 
 
@@ -83,10 +44,17 @@ def test_scores_differ_between_pictures_but_not_between_batches(weights: dict[st
     pictures = [picture(seed, 60 + 40 * seed, 200) for seed in range(5)]
     together = tagger.scores(pictures)
     alone = np.concatenate([tagger.scores([one]) for one in pictures])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_array_equal(together, alone)
     assert together.shape == (5, len(tagger.tags))
     assert ((together > 0) & (together < 1)).all()
     assert together.std(axis=0).mean() > 0.01
+
+
+def test_in_bfloat16_scores_stay_close_to_those_in_float32(weights: dict[str, Path]):
+    pictures = [picture(seed) for seed in range(4)]
+    exact, rounded = (Tagger(weights["ram"], "cpu", dtype).scores(pictures) for dtype in ("float32", "bfloat16"))
+    np.testing.assert_allclose(rounded, exact, atol=0.05)
+    assert not np.array_equal(rounded, exact)
 
 
 def test_the_last_tag_counts_though_its_line_has_no_end(weights: dict[str, Path]):
@@ -99,4 +67,13 @@ def test_thresholds_that_do_not_fit_the_tags_are_refused(weights: dict[str, Path
     folder = Path(shutil.copytree(weights["ram"], tmp_path / "ram"))
     (folder / "tag_list_threshold.txt").write_text("0.5\n0.6\n")
     with pytest.raises(ConfigurationError, match="but 2 lines"):
+        Tagger(folder, "cpu", "float32")
+
+
+def test_a_tag_list_of_another_length_than_the_networks_is_refused(weights: dict[str, Path], tmp_path: Path):
+    folder = Path(shutil.copytree(weights["ram"], tmp_path / "ram"))
+    lines = (folder / "tag_list.txt").read_text().split("\n")
+    (folder / "tag_list.txt").write_text("\n".join(lines[:-1]))
+    expected = rf"{len(lines) - 1} tags in tag_list\.txt, but the network answers for {len(lines)}"
+    with pytest.raises(ConfigurationError, match=expected):
         Tagger(folder, "cpu", "float32")

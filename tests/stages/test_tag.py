@@ -79,6 +79,26 @@ def test_scores_that_are_not_finite_are_a_failed_outcome(root: Path):
     assert (result.status, result.reason) == ("failed", "not_finite")
 
 
+def test_a_tag_whose_own_threshold_is_one_is_off_whatever_the_options_say(root: Path):
+    for options in ({"threshold": 0.1}, {"quantile": 0.1}, {"threshold": None}):
+        stage = loaded_stage("tag", root, **options)
+        stage.tagger.thresholds[stage.tagger.tags.index("star")] = 1.0
+        tags = [tag["tag"] for tag in stage.choose(_scores(stage, star=1.0, ring=0.9))]
+        assert tags == ["ring"], options
+
+
+def test_a_name_that_stands_for_two_tags_is_given_once_with_the_better_score(root: Path):
+    stage = loaded_stage("tag", root, max_tags=2)
+    stage.tagger.tags[stage.tagger.tags.index("ring")] = "star"
+    stage.tagger.tags[stage.tagger.tags.index("star")] = "star"
+    scores = np.asarray(
+        [0.6 + 0.01 * n if tag == "star" else 0.0 for n, tag in enumerate(stage.tagger.tags)], np.float32
+    )
+    scores[stage.tagger.tags.index("circle")] = 0.55
+    best = max(float(score) for score in scores)
+    assert stage.choose(scores) == [{"tag": "star", "score": round(best, 4)}, {"tag": "circle", "score": 0.55}]
+
+
 def test_an_excluded_tag_the_tagger_does_not_know_is_refused(root: Path):
     with pytest.raises(UnknownNameError, match="'colour'"):
         loaded_stage("tag", root, exclude_tags=["colour"])
