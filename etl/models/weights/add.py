@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl.models.folders import check_folder
-from etl.models.store import ModelStore, combined_digest, file_digests
+from etl.models.store import ModelStore, combined_digest
 from etl.models.weights.given import check_digests, check_recorded, match_files
-from etl.models.weights.partial import Progress, check_room
+from etl.models.weights.partial import Progress, check_room, sha256_of
 from etl.settings import WeightsEntry
 
 if TYPE_CHECKING:
     from etl.models.checkpoints import Report
+
+# Published in the very layout that stages read: the converter checks and links them.
+LINKED = ("blip2", "qwen-vl")
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,30 @@ def store(
     with tempfile.TemporaryDirectory(prefix="convert-", dir=scratch) as name:
         out = Path(name) / entry.name
         out.mkdir()
-        # Its own size is the most that a conversion can need.
-        check_room(scratch, sum(path.stat().st_size for path in files.values()), f"converting {entry.name}")
+        check_room(scratch, conversion_room(entry, files), f"converting {entry.name}")
         report = dataclasses.asdict(_convert(entry.family, files, out))
         check_folder(out, entry.family)
-        made = file_digests(out)
+        made = _digests(out, {path.resolve(): digests[name] for name, path in files.items()})
         size = sum((out / name).stat().st_size for name in made)
         kept = models.add(entry.network, out, files=made, sources=digests, report=report)
         found = combined_digest(made)
     # Of two adders the first is kept: what the index says now decides, not what it said before.
     check_recorded(digests, models.stored(entry.network))
     return Added(found, size, digests, report, earlier=kept if kept != found else None)
+
+
+def conversion_room(entry: WeightsEntry, files: Mapping[str, Path]) -> int:
+    """Bytes that converting these files may take: as many as they have, where they are not only linked."""
+    return 0 if entry.family in LINKED else sum(path.stat().st_size for path in files.values() if path.is_file())
+
+
+def _digests(folder: Path, known: Mapping[Path, str]) -> dict[str, str]:
+    """sha256 of the files of a folder; a link to one that was just read is not read again."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        found[name] = known.get(path.resolve()) or sha256_of(path, name, lambda *_: None)
+    return found
 
 
 def _convert(family: str, files: Mapping[str, Path], out: Path) -> Report:

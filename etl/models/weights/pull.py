@@ -12,7 +12,7 @@ from pathlib import Path
 
 from etl.errors import DataError, RetryableError
 from etl.models.store import ModelStore, Stored
-from etl.models.weights.add import Added, store
+from etl.models.weights.add import LINKED, Added, store
 from etl.models.weights.download import Wanted, download, remote_size
 from etl.models.weights.given import check_recorded
 from etl.models.weights.partial import Partial, Progress, check_room
@@ -85,7 +85,8 @@ def _check_room(entry: WeightsEntry, wanted: dict[str, Wanted], place: Path) -> 
         answering = answering and size > 0  # else every further question may wait for its timeout
         arriving += max(0, size - Partial(one.path).size())
         largest += size
-    check_room(place, arriving + largest, f"pulling {entry.name}")  # the conversion may be as large as the files
+    # The conversion may be as large as the files.
+    check_room(place, arriving + (0 if entry.family in LINKED else largest), f"pulling {entry.name}")
 
 
 def _marked(entry: WeightsEntry) -> str:

@@ -1,4 +1,4 @@
-"""With the real converter: what must not come into a lake does not, and the reason names the file."""
+"""With the real converter: networks come into a lake and open; what must not come does not, and is named."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from etl.errors import DataError
+from etl.models.families import open_network
+from etl.models.load import materialise
 from etl.models.weights.add import add
+from etl.models.weights.pull import pull
+from etl.models.weights.verify import verify
 
 
 class Crafted:
@@ -40,6 +45,28 @@ def refused(put, models, entry, given: Path) -> str:
     assert not list(models.store.list("models/"))
     assert str(given) in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(("family", "task"), [("clip-text", "embedder"), ("blip2", "captioner")])
+def test_a_published_folder_is_pulled_and_the_network_opens(models, entry_of, server, weights, tmp_path, family, task):
+    published = sorted(weights[family].iterdir())
+    for path in published:
+        server.publish(f"/{path.name}", path.read_bytes())
+    whole = load_file(weights[family] / "model.safetensors")
+    if family == "clip-text":  # whole CLIPs, as published, have their text tower below this name
+        tower = {
+            f"text_model.{key}": tensor for key, tensor in load_file(weights[family] / "model.safetensors").items()
+        }
+        server.publish("/model.safetensors", save(tower))
+    entry = entry_of(*(path.name for path in published), name="published", family=family)
+    added = pull(models, entry, tmp_path / "scratch", lambda *_: None)
+
+    assert (added.report["missing"], added.report["unexpected"]) == ((), ())
+    assert len(added.report["renamed"]) > 10
+    folder = materialise(models, entry.network)
+    assert open_network(family, task, folder, "cpu", "float32")
+    assert not any(path.is_symlink() for path in (tmp_path / "lake").rglob("*"))
+    assert next(iter(verify(models, {}, entry, lambda *_: None))).problems == ()
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "plain pickle"])
