@@ -43,8 +43,18 @@ class Caption:
 class Captioner:
     """BLIP-2 with OPT or Flan-T5, ready for inference."""
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+    def __init__(
+        self, folder: Path, device: str, dtype: str, *, attention: str = "sdpa", compiled: bool = False
+    ) -> None:
         """Read a folder of weights.
+
+        Args:
+            folder: The folder.
+            device: ``cpu`` or ``cuda:N``.
+            dtype: ``float32`` or ``bfloat16``.
+            attention: ``sdpa`` or ``eager``.
+            compiled: Whether what sees the picture goes through ``torch.compile`` when it is first used; the language
+                model does not, because each of its steps is of another length.
 
         Raises:
             ConfigurationError: The folder is wrong or not whole, or Flan-T5 is asked for in float16.
@@ -53,12 +63,15 @@ class Captioner:
         if _text_of(content).get("model_type") == "t5":
             _check_t5(folder, _text_of(content), dtype)
         self.preprocessor = Preprocessor.read(folder, "height", "width")
-        self.network = read_network(Blip2ForConditionalGeneration, folder, "blip2", device, dtype)
+        self.network = read_network(Blip2ForConditionalGeneration, folder, "blip2", device, dtype, attention)
         self.text_config = self.network.config.text_config
         self.tokenizer = read_tokenizer(folder, self.text_config.vocab_size)
         _correct_vision(self.network)
         # Nothing that a checkpoint says about searching (lengths, sampling, penalties) may leak into ours.
         self.network.language_model.generation_config = GenerationConfig()
+        if compiled:
+            self.network.vision_model.compile()
+            self.network.qformer.compile()
         self.device, self.dtype = device, dtype
 
     @property

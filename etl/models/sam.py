@@ -176,7 +176,7 @@ class Segmenter:
             mask, iou = self._masks(features.of(owner), rows[call].to(self.device))
             logits.append(mask[: len(members)])
             ious.append(iou[: len(members)])
-        return torch.cat(logits).split(counts), torch.cat(ious).split(counts)
+        return torch.split(torch.cat(logits), counts), torch.split(torch.cat(ious), counts)
 
     def _masks(self, features: Features, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [rows, low, low] and IoU estimates [rows] of rows of features and a box each, [rows, 4]."""

@@ -108,7 +108,7 @@ def masks(
 
 def _weighted(weights: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """Sums [rows, height, width] of maps [rows, channels, height, width], weighted by [rows, channels]."""
-    return (weights[:, None] @ maps.flatten(2)).unflatten(-1, maps.shape[-2:])[:, 0]
+    return (weights[:, None] @ maps.flatten(2)).reshape(len(maps), *maps.shape[-2:])
 
 
 @cache

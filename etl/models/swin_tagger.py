@@ -51,8 +51,14 @@ class SwinTagger:
     tags: list[str]
     thresholds: npt.NDArray[np.float64]
 
-    def __init__(self, folder: Path, device: str, dtype: str) -> None:
+    def __init__(self, folder: Path, device: str, dtype: str, *, compiled: bool = False) -> None:
         """Read a folder of weights.
+
+        Args:
+            folder: The folder.
+            device: ``cpu`` or ``cuda:N``.
+            dtype: ``float32`` or ``bfloat16``.
+            compiled: Whether Swin and head go through ``torch.compile`` when they are first used.
 
         Raises:
             ConfigurationError: The folder is wrong or not whole.
@@ -65,6 +71,9 @@ class SwinTagger:
         swin, head = _networks(folder, config, self.head_type, n_tags, weights)
         self.swin: Any = swin.to(device, DTYPES[dtype]).eval()
         self.head: Any = place_head(head, device, DTYPES[dtype])
+        if compiled:
+            self.swin.compile()
+            self.head.compile()
         self.device, self.dtype = device, dtype
 
     def _count(self, folder: Path, config: dict[str, Any], weights: Weights) -> int:

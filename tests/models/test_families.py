@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from etl.errors import ConfigurationError, UnknownNameError
 from etl.models.families import FAMILIES, open_network
@@ -40,6 +41,30 @@ def test_a_family_that_does_another_task_is_refused_with_those_that_do_it(tmp_pa
 def test_a_switch_that_a_family_lacks_is_refused_before_anything_is_read(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="'clip-text' have no switch compiled"):
         open_network("clip-text", "embedder", tmp_path, "cpu", "float32", compiled=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "parts"),
+    [
+        ("ram", "tagger", {"SwinModel", "RamHead"}),
+        ("groundingdino", "grounder", {"GroundingDinoForObjectDetection"}),
+        ("sam", "segmenter", {"SamVisionEncoder"}),
+        ("blip2", "captioner", {"Blip2VisionModel", "Blip2QFormerModel"}),
+    ],
+)
+def test_what_costs_the_time_is_what_is_compiled(
+    weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, family: str, task: str, parts: set[str]
+):
+    compiled = set()
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.add(type(part).__name__))
+    open_network(family, task, weights[family], "cpu", "float32", compiled=True)
+    assert compiled == parts
+
+
+@pytest.mark.parametrize(("family", "task"), [("sam", "segmenter"), ("blip2", "captioner")])
+def test_attention_reaches_the_network(weights: dict[str, Path], family: str, task: str):
+    network = open_network(family, task, weights[family], "cpu", "float32", attention="eager").network
+    assert network.config._attn_implementation == network.config.vision_config._attn_implementation == "eager"
 
 
 def test_an_unknown_family_is_refused_with_the_known_ones(tmp_path: Path):
