@@ -15,18 +15,17 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import Blip2ForConditionalGeneration, GenerationConfig
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches
-from etl.models.folders import check_folder, read_json
+from etl.models.folders import check_folder
 from etl.models.pixels import Preprocessor
-from etl.models.reading import DTYPES, read_network, read_tokenizer
+from etl.models.reading import DTYPES, read_network, read_tokenizer, stored_keys
 
 EVA_WIDTH, EVA_EPS = 1408, 1e-6  # of ViT-g; early configurations of transformers said 1e-5
-LM_HEAD, INDEX = "language_model.lm_head.weight", "model.safetensors.index.json"
+LM_HEAD = "language_model.lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -148,26 +147,12 @@ def _check_t5(folder: Path, text: Mapping[str, Any], dtype: str) -> None:
             remedy="set dtype to bfloat16 or float32",
         )
     untied = text.get("tie_word_embeddings") is False or text.get("scale_decoder_outputs") is False
-    if untied and LM_HEAD not in _stored_keys(folder):
+    if untied and LM_HEAD not in stored_keys(folder):
         # transformers would take the input embeddings in its place.
         raise ConfigurationError(
             f"the weights in {folder} lack 1 keys: {LM_HEAD}",
             remedy="give the whole checkpoint: Flan-T5 has an output layer of its own",
         )
-
-
-def _stored_keys(folder: Path) -> set[str]:
-    """Names of the stored tensors; of a missing shard too, which is told when the weights are read."""
-    if (folder / INDEX).is_file():
-        return set(read_json(folder, INDEX).get("weight_map") or ())
-    keys: set[str] = set()
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                keys.update(tensors.keys())
-        except (OSError, SafetensorError) as error:
-            raise ConfigurationError(f"the weights in {folder} cannot be read: {file.name}: {error}") from error
-    return keys
 
 
 def _correct_vision(network: Any) -> None:

@@ -9,11 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches
-from etl.models.reading import read_network, read_tokenizer
+from etl.models.reading import read_network, read_tokenizer, stored_keys
+
+PROJECTION = "text_projection.weight"
 
 
 class TextEncoder:
@@ -27,7 +29,7 @@ class TextEncoder:
         Raises:
             ConfigurationError: The folder is wrong or not whole, or the network would pool the wrong token.
         """
-        self.network = read_network(self.network_class, folder, "clip-text", device, dtype)
+        self.network = self._read(folder, device, dtype)
         self.tokenizer = read_tokenizer(folder, self.network.config.vocab_size)
         eos = self.network.config.eos_token_id
         # With id 2 transformers pools the largest id instead, which is right for OpenAI's own vocabulary only.
@@ -38,6 +40,12 @@ class TextEncoder:
                 remedy="set eos_token_id of config.json to the tokenizer's",
             )
         self.device, self.dtype = device, dtype
+
+    def _read(self, folder: Path, device: str, dtype: str) -> Any:
+        """The network; from a folder that holds the projection too, for own labels, the tower without it."""
+        if self.network_class is CLIPTextModel and PROJECTION in stored_keys(folder):
+            return read_network(CLIPTextModelWithProjection, folder, "clip-text", device, dtype).text_model
+        return read_network(self.network_class, folder, "clip-text", device, dtype)
 
     @property
     def width(self) -> int:

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from etl.errors import ConfigurationError
-from etl.models.folders import check_folder, check_keys
+from etl.models.folders import check_folder, check_keys, read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 _logging: Any = transformers_logging
@@ -50,6 +51,24 @@ def read_network(cls: Any, folder: Path, family: str, device: str, dtype: str, a
         raise ConfigurationError(f"the weights in {folder} cannot be read: {error}") from error
     check_keys(folder, info)
     return network.to(device).eval()
+
+
+def stored_keys(folder: Path) -> set[str]:
+    """Names of the tensors of a folder, a missing shard's too: it is refused when the weights are read.
+
+    Raises:
+        ConfigurationError: A file is unreadable.
+    """
+    if (folder / INDEX).is_file():
+        return set(read_json(folder, INDEX).get("weight_map") or ())
+    keys: set[str] = set()
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                keys.update(tensors.keys())
+        except (OSError, SafetensorError) as error:
+            raise ConfigurationError(f"the weights in {folder} cannot be read: {file.name}: {error}") from error
+    return keys
 
 
 def read_tokenizer(folder: Path, vocabulary: int, kind: Any = AutoTokenizer) -> Any:

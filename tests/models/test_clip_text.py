@@ -125,6 +125,15 @@ def test_published_names_of_keys_are_read(openai: Callable[..., Path]):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_projection_for_own_labels_is_read_past(openai: Callable[..., Path]):
+    folder, plain = openai("projected", projection_dim=16), openai("plain")
+    tensors = {f"text_model.{key}": value for key, value in load_file(folder / "model.safetensors").items()}
+    tensors["text_projection.weight"] = torch.ones(16, 16)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    found, expected = (TextEncoder(one, "cpu", "float32").vectors(["a b"], 1) for one in (folder, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_weights_in_shards_are_read(openai: Callable[..., Path]):
     whole = TextEncoder(openai("whole"), "cpu", "float32").vectors(["a b"], 1)
     parts = TextEncoder(sharded(openai("parts")), "cpu", "float32").vectors(["a b"], 1)
