@@ -57,7 +57,7 @@ class GroundStage(Stage):
     """Boxes and masks of the tags. The value is the set of instance ids."""
 
     name: ClassVar[str] = "ground"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2  # 2: joined prompts score and word as upstream
     upstream: ClassVar[str | None] = "tag"
     reads: ClassVar[tuple[str, ...]] = ("tags",)
     tables: ClassVar[tuple[str, ...]] = ("instances",)
