@@ -48,7 +48,7 @@ class RamPlusHead(RamHead):
         direction = mean / mean.norm(dim=-1, keepdim=True)
         similar = (self.reweight_scale.exp() * direction) @ self.label_embed.T
         weights = similar.unflatten(-1, (-1, self.descriptions)).softmax(dim=-1)
-        described = self.label_embed.unflatten(0, (-1, self.descriptions))
+        described = self.label_embed.view(-1, self.descriptions, self.label_embed.shape[1])
         return torch.einsum("btd,tdw->btw", weights, described).to(image.dtype)
 
 

@@ -7,9 +7,9 @@ transformers can read; the head's under upstream's), ``preprocessor_config.json`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +27,7 @@ from etl.models.reading import DTYPES
 
 SWIN = "visual_encoder."
 Weights = dict[str, torch.Tensor]
-
-
-class HeadType(Protocol):
-    """How a head is made: from the shape of its label embeddings, the Swin's width and the folder's ``head``."""
-
-    def __call__(self, *, n_tags: int, vision_width: int, **sizes: int) -> nn.Module:
-        """A head with random weights."""
-        ...
+HeadType = Callable[..., nn.Module]  # of n_tags, vision_width and what ``head`` of config.json says
 
 
 class SwinTagger:

@@ -143,6 +143,11 @@ def test_a_score_is_a_mean_log_probability(captioner: Captioner):
     assert -20 < caption.score < 0
 
 
+def test_in_bfloat16_the_last_batch_is_filled_up(folder: Path):
+    captioner = Captioner(folder, "cpu", "bfloat16")
+    assert texts(captioner, 3, PICTURES[:4])[3:] == texts(captioner, 3, PICTURES[3:4])
+
+
 def test_a_tokenizer_of_another_vocabulary_is_refused(folder: Path, tmp_path: Path):
     copy = Path(shutil.copytree(folder, tmp_path / "tagger"))
     config = json.loads((copy / "config.json").read_text())
