@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from etl.models.checkpoints.errors import CheckpointError, NotACheckpointError
-from etl.models.checkpoints.folder import copy_others, open_checkpoint, write_folder
 from etl.models.checkpoints.huggingface import CONFIG, read_mapping
-from etl.models.checkpoints.keys import KeyMap, Report, Shape, map_keys
+from etl.models.checkpoints.keys import KeyMap, Report, Sizes
 from etl.models.checkpoints.network import POSITION_IDS, parts
+from etl.models.checkpoints.plan import Plan, convert_by
 from etl.models.reading import TOKENIZER_FILES
 
 FAMILY = "clip-text"
@@ -32,15 +33,17 @@ def convert(files: Mapping[str, Path], out: Path) -> Report:
     Raises:
         CheckpointError: The files are no CLIP.
     """
-    path, state = open_checkpoint(files, FAMILY)
-    config = {"model_type": "clip_text_model", **text_config(files)}
-    wanted = {f"{TOWER}{name}": shape for name, shape in _tower_shapes(config).items()}
-    if PROJECTION in state:
-        wanted[PROJECTION] = (int(config["projection_dim"]), int(config["hidden_size"]))
-    tensors, report = map_keys(path, FAMILY, state, KEYS, wanted)
-    copy_others(files, out, needed=(TOKENIZER_FILES,))
-    write_folder(out, config, tensors, None)
-    return report
+    return convert_by(partial(plan, text_config(files)), FAMILY, files, out, needed=(TOKENIZER_FILES,))
+
+
+def plan(options: Mapping[str, Any], sizes: Sizes) -> Plan:
+    """What a CLIP checkpoint becomes, whose text tower has ``options``."""
+    config = {"model_type": "clip_text_model", **options}
+    tower = parts(lambda: CLIPTextModel(CLIPTextConfig(**options))).shapes
+    wanted = {f"{TOWER}{name.removeprefix(TOWER)}": shape for name, shape in tower.items()}
+    if sizes.has(PROJECTION):
+        wanted[PROJECTION] = (int(options["projection_dim"]), int(options["hidden_size"]))
+    return Plan(config, wanted, KEYS, None)
 
 
 def text_config(files: Mapping[str, Path]) -> dict[str, Any]:
@@ -80,9 +83,3 @@ OPTIONS = (
 def _projection(content: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     width = content.get("projection_dim", known.get("projection_dim"))
     return {} if width is None else {"projection_dim": width}
-
-
-def _tower_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
-    settings = {key: config[key] for key in OPTIONS}
-    shapes = parts(lambda: CLIPTextModel(CLIPTextConfig(**settings))).shapes
-    return {name.removeprefix(TOWER): shape for name, shape in shapes.items()}

@@ -13,9 +13,9 @@ from typing import Any
 from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection
 
 from etl.models.checkpoints import swin
-from etl.models.checkpoints.folder import copy_others, open_checkpoint, write_folder
-from etl.models.checkpoints.keys import KeyMap, Report, Sizes, map_keys
+from etl.models.checkpoints.keys import KeyMap, Report, Sizes
 from etl.models.checkpoints.network import parts
+from etl.models.checkpoints.plan import Plan, convert_by
 from etl.models.pixels import BILINEAR, IMAGENET
 from etl.models.reading import TOKENIZER_FILES
 
@@ -87,13 +87,14 @@ KEYS = KeyMap(
 
 def convert(files: Mapping[str, Path], out: Path) -> Report:
     """Write the folder of a GroundingDINO checkpoint; raises CheckpointError when it is none."""
-    path, state = open_checkpoint(files, FAMILY)
-    config = groundingdino_config(Sizes(path, FAMILY, state))
+    return convert_by(plan, FAMILY, files, out, needed=(TOKENIZER_FILES,))
+
+
+def plan(sizes: Sizes) -> Plan:
+    """What a GroundingDINO checkpoint becomes."""
+    config = groundingdino_config(sizes)
     wanted = parts(lambda: GroundingDinoForObjectDetection(GroundingDinoConfig(**config))).shapes
-    tensors, report = map_keys(path, FAMILY, state, KEYS, wanted)
-    copy_others(files, out, needed=(TOKENIZER_FILES,))
-    write_folder(out, config, tensors, PREPROCESSOR)
-    return report
+    return Plan(config, wanted, KEYS, PREPROCESSOR)
 
 
 PREPROCESSOR = {

@@ -20,6 +20,7 @@ from etl.models.checkpoints.errors import (
 )
 from etl.models.checkpoints.keys import Report, Shape
 from etl.models.checkpoints.network import Parts, parts
+from etl.models.checkpoints.plan import possible
 from etl.models.families import FAMILIES
 
 CONFIG, INDEX, WHOLE = "config.json", "model.safetensors.index.json", "model.safetensors"
@@ -39,7 +40,9 @@ def take(family: str, files: Mapping[str, Path], out: Path, build: Callable[[Map
             or of another shape.
     """
     config = read_config(files, family)
-    report = _check(files[CONFIG].parent, family, stored_shapes(files), parts(lambda: build(config)))
+    with possible(files[CONFIG], family):
+        network = parts(lambda: build(config))
+    report = _check(files[CONFIG].parent, family, stored_shapes(files), network)
     for name, path in files.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -138,6 +138,10 @@ class Sizes:
             raise WrongKeysError(self._path, self._family, shapes={key: text})
         return shape
 
+    def has(self, key: str) -> bool:
+        """Whether the checkpoint has a tensor of this name."""
+        return key in self._state
+
     def count(self, pattern: str) -> int:
         """How many numbers from 0 on the pattern's group takes among the keys."""
         return len(self.numbers(pattern))

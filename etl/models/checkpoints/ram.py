@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from etl.models.checkpoints import taggers
-from etl.models.checkpoints.folder import copy_others, open_checkpoint, write_folder
-from etl.models.checkpoints.keys import Report, Sizes, map_keys
+from etl.models.checkpoints.keys import Report, Sizes
+from etl.models.checkpoints.plan import Plan, convert_by
 from etl.models.checkpoints.swin import swin_config
 from etl.models.ram import TAG_LISTS, THRESHOLD_LISTS, RamHead
 from etl.models.swin_tagger import SWIN
 from etl.models.tag_lists import read_tags, read_thresholds
 
 FAMILY = "ram"
+LISTS = (TAG_LISTS, THRESHOLD_LISTS)
 CAPTIONS = "captions only, which RAM's tags do not need"
 KEYS = dataclasses.replace(
     taggers.TAGGER_KEYS,
@@ -30,15 +31,15 @@ def convert(files: Mapping[str, Path], out: Path) -> Report:
         CheckpointError: It is none, or a list is missing.
         ConfigurationError: A list does not fit the network.
     """
-    path, state = open_checkpoint(files, FAMILY)
-    sizes = Sizes(path, FAMILY, state)
-    config = {"model_type": "ram", "swin": swin_config(sizes, SWIN), "head": ram_head(sizes)}
+    return convert_by(plan, FAMILY, files, out, needed=LISTS, check=check_lists)
+
+
+def plan(sizes: Sizes) -> Plan:
+    """What a RAM checkpoint becomes."""
+    config: dict[str, Any] = {"model_type": "ram", "swin": swin_config(sizes, SWIN), "head": ram_head(sizes)}
     n_tags, _ = sizes.of("label_embed", 2)
-    copy_lists(files, out, n_tags)
     wanted = taggers.tagger_shapes(config, lambda width: RamHead(n_tags=n_tags, vision_width=width, **config["head"]))
-    tensors, report = map_keys(path, FAMILY, state, KEYS, wanted)
-    write_folder(out, config, tensors, taggers.preprocessor(config))
-    return report
+    return Plan(config, wanted, KEYS, taggers.preprocessor(config))
 
 
 def ram_head(sizes: Sizes) -> dict[str, Any]:
@@ -46,8 +47,8 @@ def ram_head(sizes: Sizes) -> dict[str, Any]:
     return {"embed_width": sizes.of("wordvec_proj.weight", 2)[1], **taggers.head_config(sizes)}
 
 
-def copy_lists(files: Mapping[str, Path], out: Path, n_tags: int) -> None:
-    """Copy the lists of tags and thresholds; raises ConfigurationError unless both have a line per tag."""
-    copy_others(files, out, needed=(TAG_LISTS, THRESHOLD_LISTS))
+def check_lists(out: Path, sizes: Sizes, each: int = 1) -> None:
+    """Raise ConfigurationError unless the lists of tags and thresholds have a line per ``each`` label embeddings."""
+    n_tags = sizes.of("label_embed", 2)[0] // each
     read_tags(out, TAG_LISTS, n_tags)
     read_thresholds(out, THRESHOLD_LISTS, n_tags)

@@ -24,8 +24,8 @@ WRAPPERS = ("model", "state_dict")  # what trainers put the state dict under, be
 PARALLEL = "module."  # what torch's parallel wrappers put before every key
 LFS = b"version https://git-lfs"
 # What torch's unpickler says when a file asks for more than tensors, in the words of torch 2.6 to 2.15.
-_NAMED = re.compile(r"(?:GLOBAL|Unsupported class|function) ([\w.]*\.[\w.]+)")
-_CODE = re.compile(r"GLOBAL|nsupported|Trying to|Can only|TorchScript|not allowed")
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")
+_CODE = re.compile(r"GLOBAL|nsupported|Trying to|Can only|not allowed")
 _BROKEN = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -80,6 +80,8 @@ def _check_zip(path: Path) -> None:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, struct.error, EOFError) as error:
         raise DamagedCheckpointError(path, f"cut short or damaged: {error}") from error
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CodeInCheckpointError(path, "a program of torch.jit")
     if not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         held = ", ".join(names[:3]) or "nothing"
         raise NotACheckpointError(
@@ -95,7 +97,7 @@ def _unpickled(path: Path, *, mapped: bool) -> Any:
         raise ConfigurationError(f"{path} cannot be read: {error}") from error
     except _BROKEN as error:
         text = str(error)
-        if isinstance(error, pickle.UnpicklingError | RuntimeError) and _CODE.search(text):
+        if isinstance(error, pickle.UnpicklingError) and _CODE.search(text):
             named = _NAMED.search(text)
             raise CodeInCheckpointError(path, named[1] if named else "more than tensors") from error
         detail = text.splitlines()[0][:200] if text else type(error).__name__
@@ -126,12 +128,15 @@ def _unwrapped(path: Path, content: Any) -> Mapping[Any, Any]:
 
 def _tensors(path: Path, content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = {}
+    size = path.stat().st_size
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             raise NotACheckpointError(
                 f"{path}: {key!r} is a {type(value).__name__}, where a tensor was expected",
                 remedy="give the state dict of the network: names and tensors only",
             )
+        if value.nbytes > size:  # a few bytes that pass for gigabytes: all strides are 0
+            raise DamagedCheckpointError(path, f"shorter than its tensor {key!r}, which has {value.nbytes:,} bytes")
         name = key.removeprefix(PARALLEL)
         if name in state:
             raise NotACheckpointError(f"{path} has {name!r} twice, once as {PARALLEL}{name}")

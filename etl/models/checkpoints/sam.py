@@ -11,9 +11,9 @@ from typing import Any
 
 from transformers import SamConfig, SamModel
 
-from etl.models.checkpoints.folder import copy_others, open_checkpoint, write_folder
-from etl.models.checkpoints.keys import KeyMap, Report, Sizes, map_keys
+from etl.models.checkpoints.keys import KeyMap, Report, Sizes
 from etl.models.checkpoints.network import parts
+from etl.models.checkpoints.plan import Plan, convert_by
 from etl.models.pixels import BILINEAR, SAM_PIXELS
 
 FAMILY = "sam"
@@ -57,13 +57,14 @@ KEYS = KeyMap(
 
 def convert(files: Mapping[str, Path], out: Path) -> Report:
     """Write the folder of a SAM checkpoint; raises CheckpointError when it is none."""
-    path, state = open_checkpoint(files, FAMILY)
-    config = {"model_type": "sam", **sam_config(Sizes(path, FAMILY, state))}
+    return convert_by(plan, FAMILY, files, out)
+
+
+def plan(sizes: Sizes) -> Plan:
+    """What a SAM checkpoint becomes."""
+    config: dict[str, Any] = {"model_type": "sam", **sam_config(sizes)}
     wanted = parts(lambda: SamModel(SamConfig(**config))).shapes
-    tensors, report = map_keys(path, FAMILY, state, KEYS, wanted)
-    copy_others(files, out)
-    write_folder(out, config, tensors, preprocessor(config))
-    return report
+    return Plan(config, wanted, KEYS, preprocessor(config))
 
 
 def sam_config(sizes: Sizes) -> dict[str, Any]:

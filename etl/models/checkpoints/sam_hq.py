@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from transformers import SamHQConfig, SamHQModel
 
 from etl.models.checkpoints import sam
-from etl.models.checkpoints.folder import copy_others, open_checkpoint, write_folder
-from etl.models.checkpoints.keys import Report, Sizes, map_keys
+from etl.models.checkpoints.keys import Report, Sizes
 from etl.models.checkpoints.network import parts
+from etl.models.checkpoints.plan import Plan, convert_by
 
 FAMILY = "sam-hq"
 _HQ = (
@@ -38,12 +39,12 @@ KEYS = dataclasses.replace(sam.KEYS, names=(*_HQ, *sam.KEYS.names))
 
 def convert(files: Mapping[str, Path], out: Path) -> Report:
     """Write the folder of a SAM-HQ checkpoint; raises CheckpointError when it is none."""
-    path, state = open_checkpoint(files, FAMILY)
-    sizes = Sizes(path, FAMILY, state)
-    config = {"model_type": "sam_hq", **sam.sam_config(sizes)}
+    return convert_by(plan, FAMILY, files, out)
+
+
+def plan(sizes: Sizes) -> Plan:
+    """What a SAM-HQ checkpoint becomes."""
+    config: dict[str, Any] = {"model_type": "sam_hq", **sam.sam_config(sizes)}
     config["mask_decoder_config"]["vit_dim"] = sizes.of("mask_decoder.compress_vit_feat.0.weight", 4)[0]
     wanted = parts(lambda: SamHQModel(SamHQConfig(**config))).shapes
-    tensors, report = map_keys(path, FAMILY, state, KEYS, wanted)
-    copy_others(files, out)
-    write_folder(out, config, tensors, sam.preprocessor(config))
-    return report
+    return Plan(config, wanted, KEYS, sam.preprocessor(config))

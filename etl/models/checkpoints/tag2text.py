@@ -9,9 +9,9 @@ from typing import Any
 from transformers import BlipTextConfig, BlipTextLMHeadModel, BlipTextModel
 
 from etl.models.checkpoints import taggers
-from etl.models.checkpoints.folder import copy_others, open_checkpoint, write_folder
-from etl.models.checkpoints.keys import Report, Shape, Sizes, map_keys
+from etl.models.checkpoints.keys import Report, Shape, Sizes
 from etl.models.checkpoints.network import parts
+from etl.models.checkpoints.plan import Plan, convert_by
 from etl.models.checkpoints.swin import swin_config
 from etl.models.swin_tagger import SWIN
 from etl.models.tag2text import DECODER, ENCODER, TAG_LISTS, TAGGING, Tag2TextHead
@@ -30,21 +30,24 @@ def convert(files: Mapping[str, Path], out: Path) -> Report:
         CheckpointError: It is none, or its list is missing.
         ConfigurationError: The list does not fit the network.
     """
-    path, state = open_checkpoint(files, FAMILY)
-    sizes = Sizes(path, FAMILY, state)
+    return convert_by(plan, FAMILY, files, out, needed=(TAG_LISTS,), check=_check_list)
+
+
+def plan(sizes: Sizes) -> Plan:
+    """What a Tag2Text checkpoint becomes."""
     n_tags, _ = sizes.of("label_embed.weight", 2)
-    config = {
+    config: dict[str, Any] = {
         "model_type": "tag2text",
         "swin": swin_config(sizes, SWIN),
         "head": taggers.head_config(sizes),
         "tagging": tagging(n_tags),
         "text": text_config(sizes),
     }
-    copy_others(files, out, needed=(TAG_LISTS,))
-    read_tags(out, TAG_LISTS, n_tags)
-    tensors, report = map_keys(path, FAMILY, state, KEYS, tag2text_shapes(config, n_tags))
-    write_folder(out, config, tensors, taggers.preprocessor(config))
-    return report
+    return Plan(config, tag2text_shapes(config, n_tags), KEYS, taggers.preprocessor(config))
+
+
+def _check_list(out: Path, sizes: Sizes) -> None:
+    read_tags(out, TAG_LISTS, sizes.of("label_embed.weight", 2)[0])
 
 
 def tagging(n_tags: int) -> dict[str, Any]:
