@@ -22,9 +22,10 @@ from etl.models.batches import fill, model_batches, steady_size
 from etl.models.pixels import Preprocessor, longest_edge_shape
 from etl.models.reading import DTYPES, read_network
 
-# Boxes per call of the decoder, of one picture or many. The shape of a call never changes, so that the mask of a box is
-# the same to the last bit whatever lies beside it; 32 boxes of a full-size SAM-HQ take about 4 GB.
-BOXES_PER_CALL = {"cpu": 8, "cuda": 32}
+# Boxes per call of the decoder on a GPU, of one picture or many; every call is filled up to as many, so that its shape
+# never changes. 32 boxes of a full-size SAM-HQ take about 4 GB. On a CPU a call has one box: with several threads the
+# last bits of a row depend on its place among the others.
+BOXES_PER_CALL = 32
 MASK_PIXELS_AT_ONCE = 2**26  # 256 MiB of float32 logits at the picture's size
 
 
@@ -167,7 +168,7 @@ class Segmenter:
         counts = [len(own) for own in boxes]
         owners = [index for index, count in enumerate(counts) for _ in range(count)]
         rows = torch.cat(list(boxes))
-        size = BOXES_PER_CALL["cpu" if self.device == "cpu" else "cuda"]
+        size = steady_size(BOXES_PER_CALL, self.device, "float32")
         logits, ious = [], []
         for start in range(0, len(rows), size):
             members = range(start, min(start + size, len(rows)))

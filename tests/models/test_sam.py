@@ -50,7 +50,7 @@ def test_boxes_reach_the_network_in_its_own_pixels(segmenter: Segmenter, monkeyp
 
     monkeypatch.setattr(segmenter.network.prompt_encoder, "forward", spy)
     segmenter.segment([picture(0, 320, 200)], [np.asarray([[10, 20, 300, 200]], np.float32)], 1)
-    assert seen[0].tolist() == [[[5.0, 10.0, 150.0, 100.0]]] * 8  # the call is filled up with its last box
+    assert seen[0].tolist() == [[[5.0, 10.0, 150.0, 100.0]]]
 
 
 def test_the_picture_lies_top_left_in_the_padded_square(segmenter: Segmenter):
@@ -104,19 +104,35 @@ def test_upsampled_masks_do_not_depend_on_how_many_fit_into_memory(
     np.testing.assert_array_equal(list(segments.masks()), together)
 
 
-def test_three_hundred_boxes_take_calls_of_one_bounded_shape(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
-    shapes = set()
-    decode = segmenter.network.mask_decoder.forward
+def test_three_hundred_boxes_are_all_answered(segmenter: Segmenter, alone: dict[tuple[int, int], Segments]):
+    (segments,) = segmenter.segment([PICTURES[0]], [np.tile(BOXES, (60, 1))], 1)
+    assert len(segments.ious) == 300
+    expected = torch.cat([alone[0, box].logits for box in range(len(BOXES))] * 60)
+    assert torch.equal(segments.logits, expected)
 
-    def spy(**given):
-        shapes.add(tuple(given["image_embeddings"].shape))
+
+@pytest.mark.parametrize("count", [1, 8, 300])
+def test_on_a_gpu_calls_of_one_shape_take_the_boxes_of_several_pictures(
+    segmenter: Segmenter, alone: dict[tuple[int, int], Segments], monkeypatch: pytest.MonkeyPatch, count: int
+):
+    monkeypatch.setattr(sam, "steady_size", lambda size, *_: size)
+    monkeypatch.setattr(sam, "BOXES_PER_CALL", 8)
+    shapes, decode = [], segmenter.network.mask_decoder.forward
+
+    def spy(**given: torch.Tensor):
+        shapes.append(tuple(given["image_embeddings"].shape))
         return decode(**given)
 
     monkeypatch.setattr(segmenter.network.mask_decoder, "forward", spy)
-    many = np.tile(BOXES, (60, 1))
-    (segments,) = segmenter.segment([PICTURES[0]], [many], 1)
-    assert len(segments.logits) == 300
-    assert shapes == {(8, 64, 20, 20)}
+    own = [np.resize(BOXES, (count, 4)), BOXES[:2]]
+    answers = segmenter.segment(PICTURES[:2], own, 2)
+    assert shapes == [(8, 64, 20, 20)] * -(-(count + 2) // 8)
+    for image, segments in enumerate(answers):
+        assert len(segments.logits) == len(own[image])
+        for row in (0, -1):
+            expected = alone[image, (len(own[image]) + row) % len(own[image]) % len(BOXES)]
+            np.testing.assert_allclose(segments.logits[row], expected.logits[0], atol=5e-5)
+            np.testing.assert_allclose(segments.ious[row], expected.ious[0], atol=1e-5)
 
 
 def test_pictures_without_boxes_are_not_even_encoded(segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch):
