@@ -46,12 +46,20 @@ clean: stop ## Stop, then remove the demo's lake, catalog and Airflow state; .ve
 
 .PHONY: distclean
 distclean: clean ## clean, and remove .venv, .tools and all caches too
-	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-reference .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: test
 test: lint ## Everything CI runs: lint, then all tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+.PHONY: reference
+reference: install ## Create or update .venv-reference: upstream's own packages, to compare our engines with
+	@$(BIN)/python images/locks/install_reference.py --uv "$(UV)" --torch-index "$(TORCH_INDEX)"
+
+.PHONY: test-reference
+test-reference: reference ## Our engines against upstream's packages, on the same random weights
+	@$(BIN)/python -m pytest -m reference -n 0 tests/reference
 
 .PHONY: soak
 soak: install ## The long kill tests: processes killed at random, on disk and on a failing S3 (about half an hour)

@@ -6,7 +6,8 @@
 
 uv.lock would write the address of every file into the repository and fail behind a mirror; these files hold versions
 and hashes only, so any index that serves the same files will do. ``local`` is resolved first, together with torch; all
-others are held to its versions. Each lock is universal: it serves Python 3.11 and 3.12, Linux and macOS.
+others are held to its versions, ``reference`` only where upstream's packages allow it. Each lock is universal: it
+serves Python 3.11 and 3.12, Linux and macOS.
 """
 
 from __future__ import annotations
@@ -32,6 +33,22 @@ OTHERS = {
     "stages": ("--extra", "stages", "--group", "build"),
 }
 BOOTSTRAP = "uv==0.13.9"
+# Upstream's packages, which our engines are compared with, on the transformers that they still run on.
+REFERENCE = """
+groundingdino-py==0.4.0
+segment-anything==1.0
+segment-anything-hq==0.3
+transformers==4.48.3
+numpy
+pillow
+safetensors
+setuptools
+timm
+torch
+torchvision
+"""
+# What that transformers needs older than all other environments do.
+OLDER = re.compile(r"^(transformers|tokenizers|huggingface-hub|hf-xet|packaging|fsspec)==")
 
 
 def main() -> int:
@@ -65,13 +82,20 @@ def compile_all(old: dict[str, str]) -> dict[str, str]:
     for name, options in OTHERS.items():
         pinned = old.get(name, "") + (old.get("torch", "") if name == "stages" else "")
         _, new[name] = split(_compile("pyproject.toml", options, pinned, constraints=everything))
+    held = "".join(block for block in _blocks(everything) if not OLDER.match(block))
+    pinned = old.get("reference", "") + old.get("torch", "")
+    _, new["reference"] = split(_compile("-", (), pinned, constraints=held, stdin=REFERENCE))
     return new
 
 
 def split(text: str) -> tuple[str, str]:
     """A lock's requirements that belong to torch, and the others; a requirement is its line and its hashes."""
-    blocks = re.findall(r"^\S.*(?:\n .*)*\n", text, flags=re.MULTILINE)
+    blocks = _blocks(text)
     return "".join(b for b in blocks if TORCH.match(b)), "".join(b for b in blocks if not TORCH.match(b))
+
+
+def _blocks(text: str) -> list[str]:
+    return re.findall(r"^\S.*(?:\n .*)*\n", text, flags=re.MULTILINE)
 
 
 def _compile(source: str, options: tuple[str, ...], pinned: str, *, constraints: str = "", stdin: str = "") -> str:

@@ -1,0 +1,62 @@
+"""The answers of our own engine to the question that upstream is asked, from the same checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from etl.errors import UnknownNameError
+from etl.models.families import open_network
+from etl.models.tokens import CLS, SEP
+from etl.reference.questions import Answer, Question
+
+
+def our_answers(family: str, folder: Path, question: Question) -> list[Answer]:
+    """Our answer per picture, float32 on the CPU: arrays by the names that upstream's have.
+
+    Args:
+        family: The family.
+        folder: The converted checkpoint.
+        question: What is asked.
+
+    Raises:
+        UnknownNameError: The family has no reference engine.
+        ConfigurationError: The folder is wrong or not whole.
+    """
+    if family not in _ASK:
+        raise UnknownNameError("family with a reference engine", family, list(_ASK))
+    return _ASK[family](family, folder, question)
+
+
+def _segments(family: str, folder: Path, question: Question) -> list[Answer]:
+    network = open_network(family, "segmenter", folder, "cpu", "float32")
+    found = network.segment(question.pictures, question.boxes, len(question.pictures))
+    return [{"logits": one.logits.numpy(), "ious": one.ious, "masks": np.stack(list(one.masks()))} for one in found]
+
+
+def _boxes(family: str, folder: Path, question: Question) -> list[Answer]:
+    network = open_network(family, "grounder", folder, "cpu", "float32")
+    answers: list[Answer] = []
+    for picture, prompt in zip(question.pictures, question.prompts, strict=True):
+        ids = [CLS, *network.tokens(prompt), SEP]
+        (raw,) = network.detect([picture], [ids], 1)
+        answers.append({"boxes": raw.boxes, "probabilities": raw.probabilities, "ids": np.asarray(ids)})
+    return answers
+
+
+def _scores(family: str, folder: Path, question: Question) -> list[Answer]:
+    network = open_network(family, "tagger", folder, "cpu", "float32")
+    scores = network.scores(question.pictures)
+    return [{"probabilities": row} for row in scores]
+
+
+_ASK: dict[str, Callable[[str, Path, Question], list[Answer]]] = {
+    "sam": _segments,
+    "sam-hq": _segments,
+    "groundingdino": _boxes,
+    "ram": _scores,
+    "ram-plus": _scores,
+    "tag2text": _scores,
+}
