@@ -1,6 +1,6 @@
 """Install upstream's packages, which our engines are compared with, into .venv-reference, from the locks.
 
-Like ``install.py``: the standard library only, may be interrupted at any point, does nothing when nothing is to be done.
+Like ``install.py``: the standard library only, may be interrupted at any point, does nothing when all is there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ VENV = ROOT / ".venv-reference"
 STAMP = VENV / "groundlake-installed"
 UV = ROOT / ".tools" / "uv" / "bin" / "uv"  # put there by install.py
 TORCH_LOCK, LOCK = LOCKS / "torch.txt", LOCKS / "reference.txt"
-# Source distributions: built with the locked setuptools, which an isolated build would take unchecked from an index.
-SOURCES = ("groundingdino-py",)
 SYSTEM_CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
@@ -68,8 +66,8 @@ def install(uv: Path, torch_index: str) -> None:
     tools.write_text(requirement("setuptools"))
     _run([*pip, "install", "--require-hashes", "--no-deps", "-r", tools], environment)
     locks = [LOCK] if torch_index else [TORCH_LOCK, LOCK]
-    apart = [part for name in SOURCES for part in ("--no-build-isolation-package", name)]
-    _run([*pip, "sync", "--require-hashes", *apart, *locks], environment)
+    # A package without a wheel is built with that setuptools; an isolated build would take one unchecked.
+    _run([*pip, "sync", "--require-hashes", "--no-build-isolation", *locks], environment)
     if torch_index:
         names = [requirement(name).split()[0] for name in ("torch", "torchvision")]
         _run([*pip, "install", "--no-deps", "--reinstall", "--index-url", torch_index, *names], environment)
