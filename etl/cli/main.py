@@ -12,6 +12,7 @@ from etl.cli import annotate, demo, ingest, lake, manifest, models, stage, taked
 from etl.cli.common import errors_end_the_process
 from etl.cli.doctor import doctor
 from etl.cli.evaluate import evaluate
+from etl.cli.parity import parity
 from etl.cli.sql import sql
 from etl.cli.status import status
 
@@ -30,6 +31,7 @@ class InOrderOfUse(TyperGroup):
         "eval",
         "view",
         "models",
+        "parity",
         "takedown",
         "stage",
         "doctor",
@@ -68,6 +70,7 @@ app.command("sql")(sql)
 app.command("status")(status)
 app.command("eval")(evaluate)
 app.add_typer(view.app, name="view")
+app.command("parity")(parity)
 app.command("doctor")(doctor)
 app.add_typer(demo.app, name="demo")
 

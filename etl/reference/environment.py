@@ -29,12 +29,6 @@ def reference_python() -> Path:
     return python
 
 
-def has_package(name: str) -> bool:
-    """Whether the reference interpreter can import a package; raises ConfigurationError when there is none."""
-    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"
-    return subprocess.run([reference_python(), "-I", "-c", code], check=False).returncode == 0  # noqa: S603
-
-
 def run_worker(folder: Path) -> None:
     """Let upstream answer the question in a folder, offline and on the CPU.
 

@@ -46,17 +46,8 @@ def _boxes(family: str, folder: Path, question: Question) -> list[Answer]:
     return answers
 
 
-def _scores(family: str, folder: Path, question: Question) -> list[Answer]:
-    network = open_network(family, "tagger", folder, "cpu", "float32")
-    scores = network.scores(question.pictures)
-    return [{"probabilities": row} for row in scores]
-
-
 _ASK: dict[str, Callable[[str, Path, Question], list[Answer]]] = {
     "sam": _segments,
     "sam-hq": _segments,
     "groundingdino": _boxes,
-    "ram": _scores,
-    "ram-plus": _scores,
-    "tag2text": _scores,
 }

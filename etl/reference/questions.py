@@ -19,7 +19,7 @@ Answer = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Question:
-    """Pictures, and what is asked of each; both lists are empty for a tagger.
+    """Pictures, and what is asked of each.
 
     Attributes:
         pictures: RGB pictures.
