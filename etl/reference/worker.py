@@ -43,8 +43,10 @@ def main(folder: Path) -> None:
         torch.save(network.state_dict(), checkpoint)
     with torch.no_grad():
         answers = [ask(network.eval(), job, index, picture) for index, picture in enumerate(pictures)]
-    flat = {f"{name}{index}": value for index, answer in enumerate(answers) for name, value in answer.items()}
-    np.savez(folder / "answer.npz", **{name: np.asarray(value) for name, value in flat.items()})
+    flat: dict[str, Any] = {}
+    for index, answer in enumerate(answers):
+        flat |= {f"{name}{index}": np.asarray(value) for name, value in answer.items()}
+    np.savez(folder / "answer.npz", **flat)
 
 
 def shaken(network: Any, seed: int) -> Any:
@@ -127,18 +129,20 @@ def build_groundingdino(job: dict[str, Any], state: dict[str, torch.Tensor] | No
     models = import_module("groundingdino.models")
     configuration = import_module("groundingdino.util.slconfig").SLConfig
     module = "groundingdino.models.GroundingDINO"
-    tokens = import_module("groundingdino.util.get_tokenlizer")
+    tokens: Any = import_module("groundingdino.util.get_tokenlizer")
     bert = import_module("transformers")
     config = import_module("groundingdino").__path__[0] + "/config/{}.py"
     first = "backbone.0.patch_embed.proj.weight"
-    width = 96 if state is None else state.get(first, state.get(f"module.{first}")).shape[0]
+    width = 96
+    if state is not None:
+        width = state[first if first in state else f"module.{first}"].shape[0]
     args = configuration.fromfile(config.format(DINO_CONFIGS[width]))
     args.text_encoder_type, args.device, args.use_checkpoint = job["text"], "cpu", False
     args.use_transformer_ckpt = False
     # Its weights come with the checkpoint; upstream would look for published ones first.
     tokens.get_pretrained_language_model = lambda folder: bert.BertModel(bert.BertConfig.from_pretrained(folder))
     if state is None:
-        backbone = import_module(f"{module}.backbone.backbone")
+        backbone: Any = import_module(f"{module}.backbone.backbone")
         swin = import_module(f"{module}.backbone.swin_transformer").SwinTransformer
         small = job["sizes"]["swin"]
         backbone.build_swin_transformer = lambda _name, pretrain_img_size, **kw: swin(pretrain_img_size, **small, **kw)
