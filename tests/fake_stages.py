@@ -50,7 +50,7 @@ class FakeTag(Stage):
     upstream = None
     reads = ()
     tables = ("tags",)
-    roles = ()
+    roles: ClassVar[dict[str, Any]] = {}
     Options = FakeOptions
     loads: ClassVar[list[str]] = []
     seen: ClassVar[list[list[str]]] = []
@@ -92,7 +92,7 @@ class FakeGround(Stage):
     upstream = "tag"
     reads = ("tags",)
     tables = ("instances",)
-    roles = ()
+    roles: ClassVar[dict[str, Any]] = {}
     Options = FakeOptions
     needs_pixels = False
     seen: ClassVar[list[WorkItem]] = []

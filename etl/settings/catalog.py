@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -86,7 +86,16 @@ class ModelEntry(_Entry):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: where a family stands it; GroundingDINO and what follows SAM's encoder do not"
     )
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, description="Images a network sees at once")
+    batch_sizes: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="The same per kind of device, as 'groundlake models tune' measured it: GPU name or cpu",
+    )
+    engine: Literal["groundlake", "reference"] = Field(
+        "groundlake",
+        description="reference: upstream's own packages in an environment of their own, with weights file:<folder> "
+        "that holds upstream's files",
+    )
     attention: Literal["sdpa", "eager"] = Field(
         "sdpa", description="How attention is computed, where there is a choice"
     )

@@ -45,6 +45,7 @@ def annotator_of(stage: type[Stage], entry: ModelEntry, models: ModelStore) -> A
         "options": options,
         "dtype": entry.dtype,
         "batch_size": entry.batch_size if entry.dtype != "float32" else None,
+        **({"engine": entry.engine} if entry.engine != "groundlake" else {}),
         **entry.switches,  # only those that differ from the defaults: results of before keep their annotator
     }
     return Annotator(digest(record), entry, record)

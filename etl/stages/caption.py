@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from PIL import Image
 from pydantic import Field, model_validator
 
+from etl.models.contracts import Captioner, Task
 from etl.models.store import ModelStore
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
 from etl.stages.crops import crop_box, is_large_enough, pictures_of
 
 if TYPE_CHECKING:
     from etl.models.blip2 import Caption
-    from etl.models.contracts import Captioner
 
 Flag = Literal["empty", "echo", "loop", "label"]
 REPEATS = 3  # of the same one to four words in a row
@@ -64,7 +64,7 @@ class CaptionStage(Stage):
     upstream: ClassVar[str | None] = "ground"
     reads: ClassVar[tuple[str, ...]] = ("instances",)
     tables: ClassVar[tuple[str, ...]] = ("captions",)
-    roles: ClassVar[tuple[str, ...]] = ("captioner",)
+    roles: ClassVar[Mapping[str, Task]] = {"captioner": "captioner"}
     Options: ClassVar[type[StageOptions]] = CaptionOptions
     options: CaptionOptions
     captioner: Captioner
@@ -73,13 +73,7 @@ class CaptionStage(Stage):
         return OPTIONS.get(self.entry.networks["captioner"].family, CaptionOptions)
 
     def load(self, models: ModelStore, device: str) -> None:
-        from etl.models.families import open_network
-        from etl.models.load import materialise
-
-        network = self.entry.networks["captioner"]
-        self.captioner = open_network(
-            network.family, "captioner", materialise(models, network), device, self.entry.dtype, **self.entry.switches
-        )
+        self.captioner = self.open("captioner", models, device)
 
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:
         crops = [crops_of(item, picture) for item, picture in zip(batch, pictures_of(batch), strict=True)]

@@ -14,9 +14,11 @@ from typing import Any, ClassVar, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from etl.models.contracts import Task
 from etl.models.store import ModelStore
 from etl.settings import ModelEntry
 from etl.settings.catalog import STAGES, validated
+from etl.stages.networks import check_roles, open_role
 
 Status = Literal["ok", "empty", "failed"]
 Row = dict[str, Any]
@@ -78,8 +80,8 @@ class Stage(ABC):
     upstream: ClassVar[str | None]  # the stage whose value_digest is this one's input_digest
     reads: ClassVar[tuple[str, ...]]  # upstream tables whose rows an item carries
     tables: ClassVar[tuple[str, ...]]  # what it writes, besides outcomes
-    roles: ClassVar[tuple[str, ...]]  # the networks its catalog entry must give
-    optional_roles: ClassVar[tuple[str, ...]] = ()  # further ones that it may give
+    roles: ClassVar[Mapping[str, Task]]  # the networks its catalog entry must give, and what each is asked to do
+    optional_roles: ClassVar[Mapping[str, Task]] = {}  # further ones that it may give
     Options: ClassVar[type[StageOptions]]
     needs_pixels: ClassVar[bool] = True
 
@@ -97,14 +99,7 @@ class Stage(ABC):
         Raises:
             ConfigurationError: An option or a network of the entry is wrong.
         """
-        from etl.errors import ConfigurationError
-
-        given, needed = set(entry.networks), set(self.roles)
-        if not needed <= given <= needed | set(self.optional_roles):
-            also = f" and may have {sorted(self.optional_roles)}" if self.optional_roles else ""
-            raise ConfigurationError(
-                f"model {entry.name!r}: networks {sorted(given)}, but stage {self.name!r} needs {sorted(needed)}{also}"
-            )
+        check_roles(entry, self.name, self.roles, self.optional_roles)
         self.entry = entry
         self.options = validated(self.options_type(), dict(entry.options), f"options of model {entry.name!r}")
 
@@ -114,7 +109,15 @@ class Stage(ABC):
 
     @abstractmethod
     def load(self, models: ModelStore, device: str) -> None:
-        """Load the networks onto ``device`` (``cpu`` or ``cuda:N``)."""
+        """Load the networks onto ``device`` (``cpu`` or ``cuda:N``), each by ``open``."""
+
+    def open(self, role: str, models: ModelStore, device: str, *, exact: bool = False) -> Any:
+        """The network that the entry gives a role: an object that fulfils the protocol of the role's task.
+
+        ``exact`` opens it in float32 without the entry's switches, whatever the entry says.
+        """
+        task = {**self.roles, **self.optional_roles}[role]
+        return open_role(self.entry, role, task, models, device, exact=exact)
 
     @abstractmethod
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from etl.lake.ids import digest_bytes
 from etl.lake.texts import caption_for_embedding
+from etl.models.contracts import Task, TextEncoder
 from etl.models.store import ModelStore
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
-
-if TYPE_CHECKING:
-    from etl.models.contracts import TextEncoder
 
 
 class EmbedOptions(StageOptions):
@@ -28,19 +26,13 @@ class EmbedStage(Stage):
     upstream: ClassVar[str | None] = "caption"
     reads: ClassVar[tuple[str, ...]] = ("instances", "captions")
     tables: ClassVar[tuple[str, ...]] = ("embeddings",)
-    roles: ClassVar[tuple[str, ...]] = ("encoder",)
+    roles: ClassVar[Mapping[str, Task]] = {"encoder": "embedder"}
     Options: ClassVar[type[StageOptions]] = EmbedOptions
     needs_pixels: ClassVar[bool] = False
     encoder: TextEncoder
 
     def load(self, models: ModelStore, device: str) -> None:
-        from etl.models.families import open_network
-        from etl.models.load import materialise
-
-        network = self.entry.networks["encoder"]
-        self.encoder = open_network(
-            network.family, "embedder", materialise(models, network), device, self.entry.dtype, **self.entry.switches
-        )
+        self.encoder = self.open("encoder", models, device)
 
     def skip(self, item: WorkItem) -> Result | None:
         return None if texts_of(item) else Result("empty", "no_texts", value=[])

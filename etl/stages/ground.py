@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from etl.lake.ids import digest
+from etl.models.contracts import Detector, Segmenter, Task
 from etl.models.store import ModelStore
 from etl.stages.boxes import STEP, Boxes, is_degenerate, suppress, to_pixels
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
@@ -19,7 +20,6 @@ from etl.stages.masks import Rle, encode
 from etl.stages.prompts import Prompt, Style, match_boxes, plan_prompts
 
 if TYPE_CHECKING:
-    from etl.models.contracts import Detector, Segmenter
     from etl.models.grounding_dino import Raw
     from etl.models.sam import Segments
 
@@ -61,24 +61,15 @@ class GroundStage(Stage):
     upstream: ClassVar[str | None] = "tag"
     reads: ClassVar[tuple[str, ...]] = ("tags",)
     tables: ClassVar[tuple[str, ...]] = ("instances",)
-    roles: ClassVar[tuple[str, ...]] = ("detector", "segmenter")
+    roles: ClassVar[Mapping[str, Task]] = {"detector": "grounder", "segmenter": "segmenter"}
     Options: ClassVar[type[StageOptions]] = GroundOptions
     options: GroundOptions
     detector: Detector
     segmenter: Segmenter
 
     def load(self, models: ModelStore, device: str) -> None:
-        from etl.models.families import open_network
-        from etl.models.load import materialise
-
-        entry = self.entry
-        boxes, masks = entry.networks["detector"], entry.networks["segmenter"]
-        self.detector = open_network(
-            boxes.family, "grounder", materialise(models, boxes), device, entry.dtype, **entry.switches
-        )
-        self.segmenter = open_network(
-            masks.family, "segmenter", materialise(models, masks), device, entry.dtype, **entry.switches
-        )
+        self.detector = self.open("detector", models, device)
+        self.segmenter = self.open("segmenter", models, device)
 
     def skip(self, item: WorkItem) -> Result | None:
         if self._objects(item):

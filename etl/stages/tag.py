@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from etl.errors import ConfigurationError, UnknownNameError
+from etl.models.contracts import Tagger, Task
 from etl.models.label_prompts import TEMPLATES
 from etl.models.store import ModelStore
 from etl.settings import ModelEntry
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
 from etl.stages.crops import pictures_of
-
-if TYPE_CHECKING:
-    from etl.models.contracts import Tagger
 
 OPEN_SET_THRESHOLD = 0.5  # of own labels, as upstream: the network is less sure of what it never learnt
 FROM_FILE = "file:"
@@ -100,8 +98,8 @@ class TagStage(Stage):
     upstream: ClassVar[str | None] = None
     reads: ClassVar[tuple[str, ...]] = ()
     tables: ClassVar[tuple[str, ...]] = ("tags",)
-    roles: ClassVar[tuple[str, ...]] = ("tagger",)
-    optional_roles: ClassVar[tuple[str, ...]] = ("label_encoder",)
+    roles: ClassVar[Mapping[str, Task]] = {"tagger": "tagger"}
+    optional_roles: ClassVar[Mapping[str, Task]] = {"label_encoder": "label-encoder"}
     Options: ClassVar[type[StageOptions]] = TagOptions
     options: TagOptions
     tagger: Tagger
@@ -120,30 +118,20 @@ class TagStage(Stage):
         Raises:
             ConfigurationError: The weights are wrong, the tagger has no open set, or an excluded tag is not one of its.
         """
-        from etl.models.families import open_network
-        from etl.models.load import materialise
-
-        network = self.entry.networks["tagger"]
-        self.tagger = open_network(
-            network.family, "tagger", materialise(models, network), device, self.entry.dtype, **self.entry.switches
-        )
+        self.tagger = self.open("tagger", models, device)
         if self.options.labels is not None:
             self._ask_for_labels(models, device, self.options.labels)
         self._check_excluded()
 
     def _ask_for_labels(self, models: ModelStore, device: str, labels: tuple[str, ...]) -> None:
-        from etl.models.families import open_network
-        from etl.models.load import materialise
-
         if not hasattr(self.tagger, "ask_for"):
             family = self.entry.networks["tagger"].family
             raise ConfigurationError(
                 f"model {self.entry.name!r}: a tagger of the family {family!r} cannot be asked for own labels",
                 remedy="take one of the family 'ram', or leave 'labels' out",
             )
-        network = self.entry.networks["label_encoder"]
         # In float32 whatever the model's dtype: it is done once, and every picture's scores depend on it.
-        encoder = open_network(network.family, "label-encoder", materialise(models, network), device, "float32")
+        encoder = self.open("label_encoder", models, device, exact=True)
         vectors = encoder.label_vectors(labels, self.options.label_templates)
         self.tagger.ask_for(labels, vectors, OPEN_SET_THRESHOLD)
 

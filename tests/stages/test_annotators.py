@@ -20,7 +20,7 @@ OTHER = Network(family="ram", weights="packaged:tiny/tagger@000000000002")
 @pytest.fixture
 def models(lake: Lake, tmp_path, fakes, monkeypatch) -> ModelStore:
     """A model store with the weights of two networks; the fake tagger needs one."""
-    monkeypatch.setattr(fakes.FakeTag, "roles", ("tagger",))
+    monkeypatch.setattr(fakes.FakeTag, "roles", {"tagger": "tagger"})
     store = ModelStore(lake.store, tmp_path / "cache")
     for number, network in enumerate((NETWORK, OTHER)):
         folder = tmp_path / f"weights{number}"

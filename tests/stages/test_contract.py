@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from etl.errors import UnknownNameError
+from etl.errors import ConfigurationError, UnknownNameError
+from etl.settings import ModelEntry, Network
 from etl.settings.catalog import STAGES
 from etl.stages.contract import Stage, StageOptions, WorkItem
 from etl.stages.registry import stage_class
+from etl.stages.tag import TagStage
 
 PARTS: dict[str, Any] = {
     "name": "tag",
@@ -17,7 +19,7 @@ PARTS: dict[str, Any] = {
     "upstream": None,
     "reads": (),
     "tables": ("tags",),
-    "roles": (),
+    "roles": {},
     "Options": StageOptions,
 }
 
@@ -66,3 +68,11 @@ def test_every_registered_stage_keeps_the_contract_and_reads_what_stages_before_
 def test_an_unknown_stage_is_refused_with_the_known_ones():
     with pytest.raises(UnknownNameError, match="known: caption, embed, ground, tag"):
         stage_class("paint")
+
+
+def test_a_network_that_does_another_task_is_refused_before_anything_is_loaded():
+    sam = Network(family="sam", weights="packaged:shapes/segmenter@000000000000")
+    entry = ModelEntry(name="wrong", stage="tag", networks={"tagger": sam})
+    with pytest.raises(ConfigurationError, match=r"networks\.tagger\.family: got 'sam', which is no tagger") as caught:
+        TagStage(entry)
+    assert "ram or ram-plus or tag2text" in str(caught.value.remedy)

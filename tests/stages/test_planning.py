@@ -71,7 +71,7 @@ class TestPlanRequest:
         assert [g.shards for g in plan_groups(lake, desk.catalog, stages=["tag"])] == [(shard,)]
 
     def test_missing_weights_make_everything_stale(self, lake, desk, hand, fakes, monkeypatch):
-        monkeypatch.setattr(fakes.FakeTag, "roles", ("tagger",))
+        monkeypatch.setattr(fakes.FakeTag, "roles", {"tagger": "tagger"})
         network = Network(family="ram", weights="packaged:tiny/tagger@000000000001")
         entry = fakes.entry("tag").model_copy(update={"networks": {"tagger": network}})
         shard = hand.add(Picture(seed=1))

@@ -115,7 +115,7 @@ class TestNothingToDo:
         assert [key for key in new if "requests/" not in key] == []
 
     def test_upstream_weights_that_are_missing_mean_that_upstream_has_not_run(self, desk, many, fakes, monkeypatch):
-        monkeypatch.setattr(fakes.FakeTag, "roles", ("tagger",))
+        monkeypatch.setattr(fakes.FakeTag, "roles", {"tagger": "tagger"})
         network = Network(family="ram", weights="packaged:tiny/tagger@000000000001")
         desk.entries["tag"] = fakes.entry("tag").model_copy(update={"networks": {"tagger": network}})
 

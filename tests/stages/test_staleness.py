@@ -197,7 +197,7 @@ class TestOrderItems:
 
 
 def test_the_chain_is_empty_while_weights_of_an_upstream_are_missing(lake, fakes, monkeypatch):
-    monkeypatch.setattr(fakes.FakeTag, "roles", ("tagger",))
+    monkeypatch.setattr(fakes.FakeTag, "roles", {"tagger": "tagger"})
     network = Network(family="ram", weights="packaged:tiny/tagger@000000000001")
     entry = fakes.entry("tag").model_copy(update={"networks": {"tagger": network}})
     models = ModelStore(lake.store, lake.settings.scratch)

@@ -87,7 +87,7 @@ def test_labels_make_another_annotator_and_so_do_other_labels_templates_and_enco
 
 def test_an_annotator_without_labels_is_the_one_it_was_before_there_were_labels():
     options = TagStage(load_catalog().model("tag")).options.model_dump(mode="json")
-    assert options == {"threshold": 0.5, "quantile": None, "exclude_tags": [], "max_tags": None}
+    assert options == {"threshold": 0.35, "quantile": None, "exclude_tags": [], "max_tags": None}
 
 
 def test_labels_may_stand_in_a_file_whose_lines_are_what_counts(folders: dict[str, Path], tmp_path: Path):

@@ -1,0 +1,57 @@
+"""The networks of a catalog entry: whether a stage can use them, and how they are opened. No import of torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from etl.errors import ConfigurationError
+from etl.models.contracts import Task
+from etl.models.families import FAMILIES, open_network
+from etl.models.store import ModelStore
+from etl.settings import ModelEntry
+
+
+def check_roles(entry: ModelEntry, stage: str, needed: Mapping[str, Task], optional: Mapping[str, Task]) -> None:
+    """Refuse an entry whose networks are not those of a stage's roles, or do something else.
+
+    Raises:
+        ConfigurationError: A role is missing, surplus, or has a network of a family for another task.
+    """
+    given = set(entry.networks)
+    if not set(needed) <= given <= set(needed) | set(optional):
+        also = f" and may have {sorted(optional)}" if optional else ""
+        raise ConfigurationError(
+            f"model {entry.name!r}: networks {sorted(given)}, but stage {stage!r} needs {sorted(needed)}{also}"
+        )
+    for role, network in entry.networks.items():
+        task = {**needed, **optional}[role]
+        if task not in FAMILIES[network.family].loaders:
+            able = sorted(name for name, family in FAMILIES.items() if task in family.loaders)
+            raise ConfigurationError(
+                f"model {entry.name!r}: networks.{role}.family: got {network.family!r}, which is no {task}",
+                remedy=f"give this role a network of the family {' or '.join(able)}",
+            )
+
+
+def open_role(entry: ModelEntry, role: str, task: Task, models: ModelStore, device: str, *, exact: bool = False) -> Any:
+    """The network of a role, on a device: an object that fulfils the protocol of the task.
+
+    Args:
+        entry: The catalog entry.
+        role: One of its networks.
+        task: What the role does.
+        models: Where the weights are.
+        device: ``cpu`` or ``cuda:N``.
+        exact: Whether it computes in float32 without the entry's switches.
+
+    Raises:
+        ConfigurationError: Its weights are absent, wrong or not whole.
+    """
+    from etl.models.load import materialise
+
+    network = entry.networks[role]
+    folder = materialise(models, network)
+    if exact:
+        return open_network(network.family, task, folder, device, "float32")
+    return open_network(network.family, task, folder, device, entry.dtype, **entry.switches)
