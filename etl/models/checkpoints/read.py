@@ -78,7 +78,8 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, struct.error, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
+        # NotImplementedError: a damaged byte may name a version of zip that there is not.
         raise DamagedCheckpointError(path, f"cut short or damaged: {error}") from error
     if any(name.endswith("/constants.pkl") for name in names):
         raise CodeInCheckpointError(path, "a program of torch.jit")
