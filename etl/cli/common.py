@@ -46,9 +46,14 @@ def folding_table(*heads: str, title: str | None = None) -> Table:
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """The catalog of ``GROUNDLAKE_CATALOG``, else of the nearest ``groundlake.yaml``, over the shipped one."""
+    """The catalog of the folder that the settings name, over the shipped one."""
+    return load_catalog(catalog_folder(settings))
+
+
+def catalog_folder(settings: Settings) -> Path | None:
+    """The catalog folder of ``GROUNDLAKE_CATALOG``, else of the nearest ``groundlake.yaml``, else None."""
     project = find_project(Path.cwd())
-    return load_catalog(settings.catalog or (project.catalog if project else None))
+    return settings.catalog or (project.catalog if project else None)
 
 
 def open_context(lake_uri: str | None, *, reading: bool = False) -> Context:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from etl.cli.common import Context, LakeOption, folding_table, open_context, out
+from etl.cli.tune import tune
 from etl.cli.weights import add, model_store, pull, size_text, verify
 from etl.errors import ConfigurationError
 from etl.settings.catalog import STAGES
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("pull")(pull)
 app.command("add")(add)
 app.command("verify")(verify)
+app.command("tune")(tune)
 
 
 @app.command("list")

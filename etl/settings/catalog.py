@@ -86,10 +86,14 @@ class ModelEntry(_Entry):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: where a family stands it; GroundingDINO and what follows SAM's encoder do not"
     )
-    batch_size: int = Field(8, ge=1, description="Images a network sees at once")
+    batch_size: int = Field(
+        8, ge=1, description="Images a network sees at once; part of the annotator id, except in float32"
+    )
     batch_sizes: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict,
-        description="The same per kind of device, as 'groundlake models tune' measured it: GPU name or cpu",
+        description="The same for a kind of device (a GPU's name, or cpu), as 'groundlake models tune' measured it; "
+        "goes before batch_size there. No part of the annotator id: kernels in reduced precision differ between kinds "
+        "of devices anyway, within the same tolerance, and 'runs' keeps the device and the batch of every try",
     )
     engine: Literal["groundlake", "reference"] = Field(
         "groundlake",
@@ -283,15 +287,29 @@ def _load(folders: list[Path], kind: str, model: type[EntryT]) -> dict[str, Entr
     found: dict[str, EntryT] = {}
     for folder in folders:
         for file in sorted((folder / kind).glob("*.yaml")):
-            entry = _read(file, model)
+            entry = read_entry(file, model)
             found[entry.name] = entry
     return found
 
 
-def _read(file: Path, model: type[EntryT]) -> EntryT:
+def read_entry(file: Path, model: type[EntryT]) -> EntryT:
+    """The entry that a catalog file defines; raises ConfigurationError when it is not valid."""
     try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = file.read_text()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file} is not YAML: {error}") from error
+    return parse_entry(text, file, model)
+
+
+def parse_entry(text: str, file: Path, model: type[EntryT]) -> EntryT:
+    """The entry that a catalog file with this text defines; ``file`` gives it a name where the text does not.
+
+    Raises:
+        ConfigurationError: It is not valid.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ConfigurationError(f"{file} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{file}: expected a mapping of keys, got {type(content).__name__}")

@@ -35,6 +35,10 @@ class Engine:
         stage: The stage.
         models: Where its weights are.
         device: ``auto``, ``cpu`` or ``cuda:N``; looked at when the networks are loaded.
+
+    Attributes:
+        batch_size: Images a network sees at once: the entry's general number until the networks are loaded, then the
+            one measured for this kind of device, where there is one.
     """
 
     def __init__(self, stage: Stage, models: ModelStore, device: str) -> None:
@@ -71,6 +75,8 @@ class Engine:
                 ) from error
             raise
         self._device = device
+        entry = self.stage.entry
+        self.batch_size = entry.batch_sizes.get(self.device, entry.batch_size)
 
     def shrink(self) -> None:
         """Halve the batch for the rest of this process.
