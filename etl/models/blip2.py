@@ -19,12 +19,14 @@ from torch import nn
 from transformers import Blip2ForConditionalGeneration, GenerationConfig
 
 from etl.errors import ConfigurationError
-from etl.models.batches import model_batches
+from etl.models.batches import model_batches, steady_size
 from etl.models.folders import check_folder
 from etl.models.pixels import Preprocessor
 from etl.models.reading import DTYPES, read_network, read_tokenizer, stored_keys
 
-EVA_WIDTH, EVA_EPS = 1408, 1e-6  # of ViT-g; early configurations of transformers said 1e-5
+# Of ViT-g: its blocks' epsilon, and that of the norm behind them (``ln_vision`` of LAVIS, which keeps torch's own).
+# A configuration of transformers has one number for both, early ones 1e-5, later ones 1e-6.
+EVA_WIDTH, EVA_EPS, AFTER_EVA_EPS = 1408, 1e-6, 1e-5
 LM_HEAD = "language_model.lm_head.weight"
 
 
@@ -88,10 +90,11 @@ class Captioner:
         beams: int = 5,
         max_new_tokens: int = 30,
     ) -> list[Caption]:
-        """One caption per picture, ``batch_size`` at a time; the prompt is not part of it."""
+        """One caption per picture, ``batch_size`` at a time unless that shows; the prompt is not part of it."""
         search = self._search(beams, max_new_tokens)
         results: list[Caption] = []
-        for batch, count in model_batches(pictures, batch_size, self.dtype):
+        at_once = steady_size(batch_size, self.device, self.dtype)
+        for batch, count in model_batches(pictures, at_once, self.dtype):
             results += self._generate(batch, self._prompt(prompt), search)[:count]
         return results
 
@@ -156,8 +159,9 @@ def _check_t5(folder: Path, text: Mapping[str, Any], dtype: str) -> None:
 
 
 def _correct_vision(network: Any) -> None:
-    """Give the vision tower of LAVIS the epsilon it was trained with, where an early configuration names another."""
+    """Give the vision tower of LAVIS the two epsilons it was trained with, whatever its configuration says."""
     if network.config.vision_config.hidden_size == EVA_WIDTH:
         for module in network.vision_model.modules():
             if isinstance(module, nn.LayerNorm):
                 module.eps = EVA_EPS
+        network.vision_model.post_layernorm.eps = AFTER_EVA_EPS

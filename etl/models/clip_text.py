@@ -12,7 +12,7 @@ import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from etl.errors import ConfigurationError
-from etl.models.batches import model_batches
+from etl.models.batches import model_batches, steady_size
 from etl.models.reading import read_network, read_tokenizer, stored_keys
 
 PROJECTION = "text_projection.weight"
@@ -59,7 +59,8 @@ class TextEncoder:
         A text longer than the network takes is cut, its end token kept.
         """
         rows = [np.empty((0, self.width), np.float32)]
-        for batch, count in model_batches(texts, batch_size, self.dtype):
+        at_once = steady_size(batch_size, self.device, self.dtype)
+        for batch, count in model_batches(texts, at_once, self.dtype):
             tokens = self.tokenizer(
                 batch,
                 padding="max_length",  # never to the longest of the batch

@@ -1,7 +1,8 @@
 """Folders of weights: what must be in one. No import of torch here: a stage with nothing to do never pays for it.
 
 A folder holds ``config.json`` with the ``model_type`` of its family, ``*.safetensors``, and what the family's pre- and
-post-processing needs (``preprocessor_config.json``, a tokenizer). Pickles are never read.
+post-processing needs (``preprocessor_config.json``, a tokenizer). Pickles are never read, and a folder that asks for
+Python code beside the library's own is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from etl.errors import ConfigurationError
 from etl.models.families import FAMILIES
 
 MODEL_TYPES = {name: family.model_type for name, family in FAMILIES.items()}
+ATTENTIONS = (None, "eager", "sdpa")  # any other name is a package, or a repository whose code would be fetched and run
+PLAIN = "take the network as its authors publish it for transformers, without code of its own and not quantised"
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
@@ -35,13 +38,16 @@ def check_folder(folder: Path, family: str) -> dict[str, Any]:
     """The ``config.json`` of a folder of weights.
 
     Raises:
-        ConfigurationError: The folder is missing, holds no safetensors, or another family's weights.
+        ConfigurationError: The folder is missing, holds no safetensors or another family's weights, or asks for code.
     """
     if not folder.is_dir():
         raise ConfigurationError(
             f"the weights folder {folder} does not exist", remedy="correct 'weights' in the catalog"
         )
     config = read_json(folder, "config.json")
+    words = foreign(config)
+    if words:
+        raise ConfigurationError(f"{folder}/config.json {words}; nothing of it was run", remedy=PLAIN)
     found, expected = config.get("model_type"), MODEL_TYPES[family]
     if found != expected:
         raise ConfigurationError(
@@ -53,6 +59,25 @@ def check_folder(folder: Path, family: str) -> dict[str, Any]:
             f"{folder} holds no *.safetensors", remedy="convert the weights first; pickles (.pth, .bin) are never read"
         )
     return config
+
+
+def foreign(content: object) -> str | None:
+    """What a configuration asks for beside the network of its family, in words; None when there is nothing.
+
+    Code of its own (``auto_map``), an attention from elsewhere, or numbers that only another library understands. Parts
+    of it are looked at too: each has a configuration of its own.
+    """
+    if not isinstance(content, Mapping):
+        return None
+    if content.get("auto_map"):
+        return "asks for Python code of its own ('auto_map')"
+    for key in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+        value = content.get(key)
+        if not isinstance(value, dict) and value not in ATTENTIONS:
+            return f"asks for code from elsewhere ({key!r}: {value!r})"
+    if content.get("quantization_config"):
+        return "is that of quantised weights ('quantization_config')"
+    return next((words for part in content.values() if (words := foreign(part))), None)
 
 
 def check_keys(folder: Path, info: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from transformers import GenerationConfig, LogitsProcessorList, Qwen3VLForCondit
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from etl.errors import ConfigurationError
-from etl.models.batches import model_batches
+from etl.models.batches import model_batches, steady_size
 from etl.models.blip2 import Caption
 from etl.models.folders import read_json
 from etl.models.pixels import BICUBIC, Preprocessor
@@ -68,7 +68,7 @@ class Captioner:
         min_pixels: int = 256 * 256,
         max_pixels: int = 512 * 512,
     ) -> list[Caption]:
-        """One caption per picture, ``batch_size`` at a time.
+        """One caption per picture, ``batch_size`` at a time unless that shows.
 
         Args:
             pictures: RGB pictures of any sizes.
@@ -86,7 +86,8 @@ class Captioner:
             raise ConfigurationError(f"max_pixels is {max_pixels}; one token of this network is {self.unit**2} pixels")
         asked, search = self._ask(prompt), self._search(beams, max_new_tokens)
         results: list[Caption] = []
-        for batch, count in model_batches(pictures, batch_size, self.dtype):
+        at_once = steady_size(batch_size, self.device, self.dtype)
+        for batch, count in model_batches(pictures, at_once, self.dtype):
             shapes = [token_shape(one.width, one.height, self.unit, min_pixels, max_pixels) for one in batch]
             request = self._request(batch, shapes, asked, max_pixels // self.unit**2)
             results += self._generate(request, search)[:count]

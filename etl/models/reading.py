@@ -7,15 +7,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from etl.errors import ConfigurationError
-from etl.models.folders import check_folder, check_keys, read_json
+from etl.models.folders import PLAIN, check_folder, check_keys, foreign, read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# What transformers and tokenizers raise on files that are no tokenizer's.
+_NO_TOKENIZER = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError)
 
 _logging: Any = transformers_logging
 _logging.disable_progress_bar()
@@ -80,7 +83,7 @@ def read_tokenizer(folder: Path, vocabulary: int, kind: Any = AutoTokenizer) -> 
         kind: Its class, where transformers cannot tell it by the folder's ``model_type``.
 
     Raises:
-        ConfigurationError: It is missing, unreadable, or has ids beyond the network's.
+        ConfigurationError: It is missing, unreadable, asks for code, or has ids beyond the network's.
     """
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         # transformers would answer with an empty tokenizer of the kind that fits the network.
@@ -88,13 +91,21 @@ def read_tokenizer(folder: Path, vocabulary: int, kind: Any = AutoTokenizer) -> 
             f"{folder} holds no tokenizer: none of {', '.join(TOKENIZER_FILES)}",
             remedy="copy the tokenizer files that belong to the checkpoint into the folder",
         )
+    words = foreign(read_json(folder, TOKENIZER_CONFIG)) if (folder / TOKENIZER_CONFIG).is_file() else None
+    if words:
+        raise ConfigurationError(f"{folder}/{TOKENIZER_CONFIG} {words}; nothing of it was run", remedy=PLAIN)
+    remedy = "take the tokenizer files that belong to the checkpoint"
     try:
-        tokenizer: Any = kind.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigurationError(f"the tokenizer in {folder} cannot be read: {error}") from error
+        # Without the last argument transformers would ask whoever sits there whether to run code of the folder.
+        tokenizer: Any = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except _NO_TOKENIZER as error:
+        raise ConfigurationError(f"the tokenizer in {folder} cannot be read: {error}", remedy=remedy) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):  # transformers makes whatever class of its own is named
+        raise ConfigurationError(
+            f"{folder}/{TOKENIZER_CONFIG} names {type(tokenizer).__name__}, which is no tokenizer", remedy=remedy
+        )
     if len(tokenizer) > vocabulary:
         raise ConfigurationError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens, its network knows {vocabulary}",
-            remedy="take the tokenizer files that belong to the checkpoint",
+            f"the tokenizer in {folder} has {len(tokenizer)} tokens, its network knows {vocabulary}", remedy=remedy
         )
     return tokenizer

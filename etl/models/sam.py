@@ -26,7 +26,7 @@ from etl.models.reading import DTYPES, read_network
 # never changes. 32 boxes of a full-size SAM-HQ take about 4 GB. On a CPU a call has one box: with several threads the
 # last bits of a row depend on its place among the others.
 BOXES_PER_CALL = 32
-MASK_PIXELS_AT_ONCE = 2**26  # 256 MiB of float32 logits at the picture's size
+MASK_PIXELS_AT_ONCE = 2**26  # 256 MiB of float32 logits, at the picture's size or the padded square's if that is larger
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Segments:
 
     def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
         """One bool mask [height, width] per box, a bounded number in memory at once."""
-        at_once = max(1, MASK_PIXELS_AT_ONCE // (self.size[0] * self.size[1]))
+        at_once = max(1, MASK_PIXELS_AT_ONCE // max(self.size[0] * self.size[1], self.side**2))
         for start in range(0, len(self.logits), at_once):
             yield from upscale(self.logits[start : start + at_once], self.side, self.resized, self.size)
 

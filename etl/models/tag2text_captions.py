@@ -55,7 +55,7 @@ class Captioner:
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{folder}/config.json: 'text' does not describe a BERT: {error}") from error
         self.tokenizer = read_tokenizer(folder, decoder.vocab_size, BertTokenizer)
-        self.start, self.tags_start = _special_ids(folder, self.tokenizer, decoder.vocab_size)
+        self.start, self.tags_start = special_ids(folder, self.tokenizer, decoder.vocab_size)
         pooled = {"add_pooling_layer": False}
         self.tag_encoder = _read(folder, BlipTextModel, encoder, ENCODER, pooled).to(device, DTYPES[dtype]).eval()
         self.text_decoder = _read(folder, BlipTextLMHeadModel, decoder, DECODER, {}).to(device, DTYPES[dtype]).eval()
@@ -72,7 +72,7 @@ class Captioner:
         beams: int = 5,
         max_new_tokens: int = 30,
     ) -> list[Caption]:
-        """One caption per picture, ``batch_size`` at a time.
+        """One caption per picture, ``batch_size`` at a time unless that shows.
 
         Args:
             pictures: RGB pictures of any sizes.
@@ -132,7 +132,7 @@ class Captioner:
         return [Caption(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
 
 
-def _special_ids(folder: Path, tokenizer: Any, vocabulary: int) -> tuple[int, int]:
+def special_ids(folder: Path, tokenizer: Any, vocabulary: int) -> tuple[int, int]:
     """Ids of [DEC], which begins a sentence, and [ENC], which begins tags: upstream adds both after BERT's vocabulary.
 
     Raises:

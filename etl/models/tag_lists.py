@@ -44,7 +44,7 @@ def read_lines(folder: Path, names: Sequence[str]) -> tuple[str, list[str]]:
 def read_tags(folder: Path, names: Sequence[str], n_tags: int) -> list[str]:
     """The tags of a folder of weights, in the order of the network's answers.
 
-    Names may repeat: upstream's list of Tag2Text has 27 words twice, as noun and as verb.
+    Names may repeat: 114 words of upstream's list of Tag2Text stand there twice or thrice, as noun, verb, attribute.
 
     Args:
         folder: The folder.

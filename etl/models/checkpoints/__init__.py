@@ -14,6 +14,7 @@ from pathlib import Path
 from etl.errors import UnknownNameError
 from etl.models.checkpoints.keys import Report
 from etl.models.checkpoints.signatures import recognise
+from etl.models.checkpoints.tokenizer import check_tokenizer
 
 __all__ = ["Report", "convert", "folder_files", "recognise"]
 
@@ -50,6 +51,7 @@ def convert(family: str, files: Mapping[str, Path], out: Path) -> Report:
     if module is None:
         raise UnknownNameError("family of networks", family, list(_MODULES))
     report: Report = import_module(f"{__name__}.{module}").convert(files, out)
+    check_tokenizer(family, out)
     return report
 
 

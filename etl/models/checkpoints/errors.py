@@ -37,6 +37,16 @@ class CodeInCheckpointError(CheckpointError):
         self.named = named
 
 
+class QuantisedError(CheckpointError):
+    """A tensor holds other numbers than networks are trained in."""
+
+    def __init__(self, path: Path, key: str, dtype: str) -> None:
+        super().__init__(
+            f"{path}: {key!r} holds numbers of type {dtype}, where float32, float16, bfloat16 or float64 was expected",
+            remedy="give the checkpoint as its authors publish it, not a quantised one",
+        )
+
+
 class WrongFamilyError(CheckpointError):
     """A checkpoint is of another family."""
 

@@ -84,12 +84,18 @@ def write_folder(
     _write_json(out / "config.json", config)
     if preprocessor is not None:
         _write_json(out / "preprocessor_config.json", preprocessor)
-    seen: set[int] = set()
-    apart = {}
-    for name, tensor in tensors.items():
-        apart[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
-        seen.add(tensor.data_ptr())
-    save_file(apart, out / "model.safetensors", metadata={"format": "pt"})
+    save_file(_apart(tensors), out / "model.safetensors", metadata={"format": "pt"})
+
+
+def _apart(tensors: Mapping[str, torch.Tensor]) -> State:
+    """The tensors in plain order of their numbers, those that share memory with one before them copied."""
+    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    end = 0
+    for name, tensor in sorted(plain.items(), key=lambda item: item[1].data_ptr()):
+        if tensor.data_ptr() < end:
+            plain[name] = tensor.clone()
+        end = max(end, tensor.data_ptr() + tensor.nbytes)
+    return plain
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

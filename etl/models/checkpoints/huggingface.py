@@ -15,14 +15,17 @@ from etl.models.checkpoints.errors import (
     CheckpointError,
     DamagedCheckpointError,
     NotACheckpointError,
+    QuantisedError,
     WrongFamilyError,
     WrongKeysError,
 )
 from etl.models.checkpoints.keys import Report, Shape
-from etl.models.checkpoints.network import Parts, parts
+from etl.models.checkpoints.network import POSITION_IDS, Parts, parts
 from etl.models.checkpoints.plan import possible
 from etl.models.families import FAMILIES
+from etl.models.folders import PLAIN, foreign
 
+NUMBERS = ("F32", "F16", "BF16", "F64")  # what safetensors calls those of etl.models.checkpoints.keys
 CONFIG, INDEX, WHOLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 
 
@@ -54,7 +57,7 @@ def read_config(files: Mapping[str, Path], family: str) -> dict[str, Any]:
     """The ``config.json`` among files.
 
     Raises:
-        CheckpointError: It is missing, cannot be read, or is of another family.
+        CheckpointError: It is missing, cannot be read, is of another family, or asks for code.
     """
     if CONFIG not in files:
         raise CheckpointError(
@@ -62,6 +65,9 @@ def read_config(files: Mapping[str, Path], family: str) -> dict[str, Any]:
             remedy="give all files of the published folder",
         )
     config = read_mapping(files[CONFIG])
+    words = foreign(config)
+    if words:
+        raise NotACheckpointError(f"{files[CONFIG]} {words}; nothing of it was run", remedy=PLAIN)
     found, expected = config.get("model_type"), FAMILIES[family].model_type
     if found == expected:
         return config
@@ -108,9 +114,15 @@ def stored_shapes(files: Mapping[str, Path]) -> dict[str, Shape]:
 def _header(path: Path) -> dict[str, Shape]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+            parts = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            kinds = {key: part.get_dtype() for key, part in parts.items() if not re.search(POSITION_IDS, key)}
+            shapes = {key: tuple(part.get_shape()) for key, part in parts.items()}
     except (OSError, SafetensorError) as error:
         raise DamagedCheckpointError(path, f"cut short, or its header is damaged: {error}") from error
+    for key, kind in kinds.items():
+        if kind not in NUMBERS:
+            raise QuantisedError(path, key, kind)
+    return shapes
 
 
 def _check_index(index: Path, held: Mapping[str, Mapping[str, Shape]]) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 
-from etl.models.checkpoints.errors import WrongKeysError
+from etl.models.checkpoints.errors import QuantisedError, WrongKeysError
 
 Shape = tuple[int, ...]
 State = dict[str, torch.Tensor]
+# Numbers as networks are trained and published in; integers and 8-bit kinds mean nothing without their scales.
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Report:
             is needed twice.
         dropped: The keys that were left out, each with the reason.
         missing: What the network needs and was not there; of a finished conversion none.
-        unexpected: Keys of no use and without a reason; of a finished conversion none.
+        unexpected: Keys of no use and without a reason, which were left out: of families only whose authors' own loader
+            reads past them.
     """
 
     renamed: Mapping[str, tuple[str, ...]]
@@ -43,12 +46,14 @@ class KeyMap:
             replacements that name the parts, from the first rows to the last.
         copies: Patterns of tensors that the network holds more than once, each with the replacements.
         names: Replacements of parts of keys; all that match apply, in this order.
+        strict: Whether a key of no use and without a reason is refused; else it is left out and listed.
     """
 
     drops: tuple[tuple[str, str], ...] = ()
     splits: tuple[tuple[str, tuple[str, ...]], ...] = ()
     copies: tuple[tuple[str, tuple[str, ...]], ...] = ()
     names: tuple[tuple[str, str], ...] = ()
+    strict: bool = True
 
     def reason(self, key: str) -> str | None:
         """Why a key is dropped, or None when it is not."""
@@ -89,12 +94,15 @@ def map_keys(
         wanted: Names and shapes of the network's parameters.
 
     Raises:
-        WrongKeysError: A parameter has no tensor, a key has neither use nor a reason to be dropped, or a shape differs.
+        WrongKeysError: A parameter has no tensor or two, a shape differs, or a key has neither use nor a reason to be
+            dropped, where ``keys`` are strict.
+        QuantisedError: A tensor that is needed does not hold floating-point numbers.
     """
     tensors: State = {}
     renamed: dict[str, tuple[str, ...]] = {}
     dropped: dict[str, str] = {}
     unexpected: list[str] = []
+    twice: list[str] = []
     shapes: dict[str, str] = {}
     for key, tensor in state.items():
         reason = keys.reason(key)
@@ -102,18 +110,23 @@ def map_keys(
             dropped[key] = reason
             continue
         made = dict(keys.targets(key, tensor))
-        if not made.keys() <= wanted.keys() or not made.keys().isdisjoint(tensors):
+        if not made.keys() <= wanted.keys():
             unexpected.append(key)
             continue
+        if not made.keys().isdisjoint(tensors):
+            twice.append(key)
+            continue
+        if tensor.dtype not in NUMBERS:
+            raise QuantisedError(path, key, str(tensor.dtype).removeprefix("torch."))
         renamed[key] = tuple(made)
         tensors.update(made)
         if any(tuple(part.shape) != wanted[name] for name, part in made.items()):
             expected = " and ".join(f"{list(wanted[name])}" for name in made)
             shapes[key] = f"{list(tensor.shape)} (expected {expected})"
     missing = [name for name in wanted if name not in tensors]
-    if missing or unexpected or shapes:
-        raise WrongKeysError(path, family, missing=missing, unexpected=unexpected, shapes=shapes)
-    return tensors, Report(renamed, dropped)
+    if missing or twice or shapes or (unexpected and keys.strict):
+        raise WrongKeysError(path, family, missing=missing, unexpected=[*unexpected, *twice], shapes=shapes)
+    return tensors, Report(renamed, dropped, unexpected=tuple(unexpected))
 
 
 class Sizes:

@@ -23,6 +23,8 @@ from etl.models.checkpoints.errors import CodeInCheckpointError, DamagedCheckpoi
 WRAPPERS = ("model", "state_dict")  # what trainers put the state dict under, beside optimizer and epoch
 PARALLEL = "module."  # what torch's parallel wrappers put before every key
 LFS = b"version https://git-lfs"
+# Tensors may share memory (tied weights, a network's twin heads), but not so much that a small file fills a disk.
+SHARED = 4
 # What torch's unpickler says when a file asks for more than tensors, in the words of torch 2.6 to 2.15.
 _NAMED = re.compile(r"GLOBAL ([\w.]+)")
 _CODE = re.compile(r"GLOBAL|nsupported|Trying to|Can only|not allowed")
@@ -74,20 +76,30 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse an archive that is cut short (its directory is at its end) or that torch did not write."""
+    """Refuse an archive that is cut short (its directory is at its end) or that torch did not write.
+
+    torch never compresses. Of a compressed archive a mapped file would give the compressed bytes for numbers, and a few
+    of its bytes could become any amount of memory.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            held = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
         # NotImplementedError: a damaged byte may name a version of zip that there is not.
         raise DamagedCheckpointError(path, f"cut short or damaged: {error}") from error
+    names = [one.filename for one in held]
     if any(name.endswith("/constants.pkl") for name in names):
         raise CodeInCheckpointError(path, "a program of torch.jit")
     if not any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
-        held = ", ".join(names[:3]) or "nothing"
         raise NotACheckpointError(
-            f"{path} is a zip archive but no checkpoint of torch: it holds {held}",
+            f"{path} is a zip archive but no checkpoint of torch: it holds {', '.join(names[:3]) or 'nothing'}",
             remedy="unpack it, and give the .pth or .safetensors file",
+        )
+    packed = [one.filename for one in held if one.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise NotACheckpointError(
+            f"{path} was packed again: {packed[0]} in it is compressed, which torch never does",
+            remedy="take the file as its authors publish it",
         )
 
 
@@ -129,7 +141,7 @@ def _unwrapped(path: Path, content: Any) -> Mapping[Any, Any]:
 
 def _tensors(path: Path, content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = {}
-    size = path.stat().st_size
+    size, total = path.stat().st_size, 0
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             raise NotACheckpointError(
@@ -138,8 +150,11 @@ def _tensors(path: Path, content: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
             )
         if value.nbytes > size:  # a few bytes that pass for gigabytes: all strides are 0
             raise DamagedCheckpointError(path, f"shorter than its tensor {key!r}, which has {value.nbytes:,} bytes")
+        total += value.nbytes
         name = key.removeprefix(PARALLEL)
         if name in state:
             raise NotACheckpointError(f"{path} has {name!r} twice, once as {PARALLEL}{name}")
         state[name] = value.detach()
+    if total > SHARED * size:
+        raise DamagedCheckpointError(path, f"much shorter than its tensors, which have {total:,} bytes together")
     return state

@@ -25,7 +25,9 @@ NAMES = (
     *swin.NAMES,
 )
 DROPS = (*swin.DROPS, (r"\.position_ids$", "counted, not learned"))
-TAGGER_KEYS = KeyMap(drops=DROPS, splits=swin.SPLITS, names=NAMES)
+# Not strict, as upstream's loader is not (``load_state_dict(…, strict=False)`` of ram/models/utils.py): these files are
+# what training saved, and may hold what only training needed.
+TAGGER_KEYS = KeyMap(drops=DROPS, splits=swin.SPLITS, names=NAMES, strict=False)
 
 
 def head_config(sizes: Sizes) -> dict[str, Any]:
@@ -55,6 +57,9 @@ def tagger_shapes(config: Mapping[str, Any], build: Callable[[int], nn.Module]) 
 
 
 def preprocessor(config: Mapping[str, Any]) -> dict[str, Any]:
-    """How the taggers see a picture: stretched to a square."""
+    """How the taggers see a picture: stretched to a square, bilinearly, as upstream's ``get_transform`` does.
+
+    The two pipelines that run RAM hand it pictures which they have stretched themselves, bicubically.
+    """
     side = config["swin"]["image_size"]
     return {**IMAGENET, "size": {"height": side, "width": side}, "resample": BILINEAR, "rescale_factor": 1 / 255}

@@ -234,6 +234,23 @@ def test_a_few_bytes_that_pass_for_gigabytes_are_refused(tmp_path: Path):
         read_state(tmp_path / "net.pth")
 
 
+def test_a_small_file_that_would_fill_a_disk_is_refused(tmp_path: Path):
+    shared = torch.ones(1000)
+    torch.save({f"layer.{number}": shared for number in range(100)}, tmp_path / "net.pth")
+    with pytest.raises(DamagedCheckpointError, match=r"much shorter than its tensors, which have 400,000 bytes"):
+        read_state(tmp_path / "net.pth")
+
+
+def test_a_checkpoint_that_was_packed_again_is_refused_not_misread(tmp_path: Path):
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "given.pth")
+    path = tmp_path / "net.pth"
+    with zipfile.ZipFile(tmp_path / "given.pth") as given, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for one in given.infolist():
+            packed.writestr(one.filename, given.read(one))
+    with pytest.raises(NotACheckpointError, match=r"net.pth was packed again: .* is compressed"):
+        read_state(path)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("whole") / "net.pth"

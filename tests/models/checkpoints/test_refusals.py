@@ -13,7 +13,8 @@ from upstream_layouts import hub_weights, small_groundingdino, small_sam, upstre
 
 from etl.errors import ConfigurationError, UnknownNameError
 from etl.models.checkpoints import convert, groundingdino, ram, recognise, sam
-from etl.models.checkpoints.errors import CheckpointError, WrongFamilyError, WrongKeysError
+from etl.models.checkpoints.errors import CheckpointError, QuantisedError, WrongFamilyError, WrongKeysError
+from etl.models.tokenizers import detector_tokenizer
 
 State = dict[str, torch.Tensor]
 PUBLISHED = {
@@ -26,6 +27,7 @@ PUBLISHED = {
 }
 TITLES = {"sam": "SAM", "sam-hq": "SAM-HQ", "ram": "RAM", "ram-plus": r"RAM\+\+", "tag2text": "Tag2Text"}
 TITLES["groundingdino"] = "GroundingDINO"
+TOKENIZER = detector_tokenizer(["star"])
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,32 @@ def test_a_wrong_shape_is_named(
     assert text in error.message
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn, torch.complex64, torch.bool])
+def test_numbers_that_mean_nothing_by_themselves_are_refused(
+    tmp_path: Path, out: Path, whole: State, kind: torch.dtype
+):
+    torch.save({key: value.to(kind) for key, value in whole.items()}, tmp_path / "net.pth")
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(QuantisedError, match=rf"holds numbers of type {name}, where float32(.|\n)*not a quantised one"):
+        convert("sam", {"net.pth": tmp_path / "net.pth"}, out)
+    assert list(out.iterdir()) == []
+
+
+def test_tensors_in_any_memory_are_written_as_the_numbers_they_are(tmp_path: Path, whole: State):
+    flat = torch.cat([value.flatten() for value in whole.values()])
+    ends = torch.tensor([value.numel() for value in whole.values()]).cumsum(0).tolist()
+    views = [flat[end - value.numel() : end].view(value.shape) for end, value in zip(ends, whole.values(), strict=True)]
+    turned = {key: value.mT.contiguous().mT if value.dim() > 1 else value for key, value in whole.items()}
+    overlapping = {**whole, "image_encoder.neck.1.weight": flat[:32], "image_encoder.neck.1.bias": flat[16:48]}
+    for name, state in {"views": dict(zip(whole, views, strict=True)), "turned": turned, "over": overlapping}.items():
+        torch.save(state, tmp_path / "net.pth")
+        (folder := tmp_path / name).mkdir()
+        report = convert("sam", {"net.pth": tmp_path / "net.pth"}, folder)
+        written = load_file(folder / "model.safetensors")
+        for key, names in report.renamed.items():
+            assert all(torch.equal(written[one], state[key]) for one in names), key
+
+
 def test_sizes_that_describe_no_network_are_refused(tmp_path: Path, out: Path, whole: State):
     state = {**whole, "image_encoder.blocks.0.attn.rel_pos_h": torch.zeros(5, 64)}  # a head wider than the whole
     torch.save(state, tmp_path / "net.pth")
@@ -156,13 +184,44 @@ def test_a_tag_list_of_another_length_is_refused_before_weights_are_written(ram_
     assert not (out / "model.safetensors").exists()
 
 
-def test_a_detector_needs_its_tokenizer(tmp_path: Path, out: Path):
-    network = small_groundingdino(1100)
+@pytest.fixture
+def detector_files(tmp_path: Path) -> dict[str, Path]:
+    """A small GroundingDINO in upstream's layout, without its tokenizer."""
+    network = small_groundingdino(len(TOKENIZER))
     names = {key: value for key, value in hub_weights(network).items() if ".swin.layernorm." not in key}
     torch.save(upstream_layout("groundingdino_swint_ogc", groundingdino.KEYS, names), tmp_path / "net.pth")
+    return {"net.pth": tmp_path / "net.pth"}
+
+
+def test_a_detector_needs_its_tokenizer(detector_files: dict[str, Path], out: Path):
     with pytest.raises(CheckpointError, match=r"tokenizer.json or vocab.txt or vocab.json is missing beside"):
-        convert("groundingdino", {"net.pth": tmp_path / "net.pth"}, out)
+        convert("groundingdino", detector_files, out)
     assert list(out.iterdir()) == []
+
+
+def _json(words: list[str]) -> bytes:
+    return detector_tokenizer(words)._tokenizer.to_str().encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x80\x04cposix\nsystem\n.", "the tokenizer that was given cannot be read"),
+        (b"{}", "the tokenizer that was given cannot be read"),
+        (b'{"version": "1.0", "model": {"type": "Other"}}', "the tokenizer that was given cannot be read"),
+        (_json(["star", "ring"]), "the tokenizer that was given has 1104 tokens, its network knows 1103"),
+        (_json(["star"]).replace(b'".":1012', b'"!":1012'), "GroundingDINO needs"),
+    ],
+    ids=["a pickle", "empty", "of no known kind", "larger than the network's", "of other separators"],
+)
+def test_a_detectors_tokenizer_must_be_its_own(
+    detector_files: dict[str, Path], tmp_path: Path, out: Path, content: bytes, words: str
+):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=words) as refused:
+        convert("groundingdino", {**detector_files, "tokenizer.json": tmp_path / "tokenizer.json"}, out)
+    assert "take the tokenizer files that belong to the checkpoint" in str(refused.value.remedy)
+    assert str(out) not in str(refused.value)
 
 
 def test_keys_of_nothing_known_are_not_recognised():

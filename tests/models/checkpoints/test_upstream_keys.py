@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from upstream_facts import FACTS, fact, upstream_state
 
 from etl.models.checkpoints import groundingdino, ram, ram_plus, recognise, sam, sam_hq, tag2text
@@ -64,6 +65,19 @@ def test_keys_that_published_files_have_beyond_their_code_are_dropped_for_a_reas
     keys = groundingdino.KEYS  # both files hold these: IDEA-Research/GroundingDINO issue 271
     assert keys.reason("label_enc.weight") == "labels of the denoising in training"
     assert keys.reason("bert.embeddings.position_ids") == COUNTED
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("ram_swin_large_14m", ram), ("ram_plus_swin_large_14m", ram_plus), ("tag2text_swin_14m", tag2text)]
+)
+def test_what_only_a_taggers_training_needed_is_left_out_and_listed(name: str, module: ModuleType):
+    # Its authors load these files with strict=False; nobody states every key of them.
+    state = {**upstream_state(name), "text_proj.weight": torch.empty(256, 768, device="meta")}
+    plan = module.plan(Sizes(Path(name), module.FAMILY, state))
+    tensors, report = map_keys(Path(name), module.FAMILY, state, plan.keys, plan.wanted)
+    assert tensors.keys() == plan.wanted.keys()
+    assert report.unexpected == ("text_proj.weight",)
+    assert {*report.renamed, *report.dropped, *report.unexpected} == state.keys()
 
 
 def test_the_old_name_of_the_tagging_head_is_known():
