@@ -9,6 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from etl.lake.maintenance.broom import DAY, Broom
@@ -17,10 +18,14 @@ from etl.lake.maintenance.stream import SCRATCH_PREFIX
 # Folders that commands make below the scratch folder; those with a dot lie inside the cache of models. What follows
 # the prefix is what tempfile makes of it: the scratch folder may be one that others use too, such as /tmp.
 _RANDOM = "[a-z0-9_]" * 8
+_CONVERSIONS = "weights/convert-"
 _FOLDERS = tuple(
-    prefix + _RANDOM for prefix in ("ingest-", "stage-", "copy-", SCRATCH_PREFIX, "models/.build-", "models/*/.copy-")
+    prefix + _RANDOM
+    for prefix in ("ingest-", "stage-", "copy-", SCRATCH_PREFIX, "models/.build-", "models/*/.copy-", _CONVERSIONS)
 )
 _QUERIES = f"sql-{_RANDOM}"  # a manifest of millions of pictures keeps one for as long as it is built
+_PULLS = f"weights/*-{'[0-9a-f]' * 8}"
+_PULL_DAYS = 7  # what has arrived of a checkpoint is gone on with by the next pull, which may be some days off
 _PROBES = "probe-"
 
 
@@ -35,22 +40,26 @@ def sweep_store(broom: Broom) -> None:
 
 
 def sweep_scratch(broom: Broom) -> None:
-    """Remove this machine's scratch folders that nothing has changed for a day, those of queries for the sweep's days.
+    """Remove this machine's scratch folders that nothing has changed for a day.
 
-    Their age is told by this machine's clock, which made them.
+    Those of queries stay for the sweep's days, and downloads of weights, which can be gone on with, for a week at
+    least. Their age is told by this machine's clock, which made them.
     """
     root, now = broom.lake.settings.scratch, time.time()
     _sweep(broom, (path for pattern in _FOLDERS for path in root.glob(pattern)), now - DAY)
     _sweep(broom, root.glob(_QUERIES), now - broom.days * DAY)
+    pulls = (path for path in root.glob(_PULLS) if not path.match(_CONVERSIONS + _RANDOM))
+    _sweep(broom, pulls, now - max(broom.days, _PULL_DAYS) * DAY)
 
 
 def _sweep(broom: Broom, folders: Iterator[Path], before: float) -> None:
     for folder in sorted(folders):
-        size, changed = _size_and_change(folder)
-        if changed < before and _is_ours(folder) and not _is_locked(folder):
-            broom.count("scratch folders", 1, size)
-            if not broom.dry_run:
-                shutil.rmtree(folder, ignore_errors=True)  # another sweep may be at it too
+        with _locks_of(folder) as free:
+            size, changed = _size_and_change(folder)
+            if free and changed < before and _is_ours(folder):
+                broom.count("scratch folders", 1, size)
+                if not broom.dry_run:
+                    shutil.rmtree(folder, ignore_errors=True)  # another sweep may be at it too
 
 
 def _size_and_change(folder: Path) -> tuple[int, float]:
@@ -72,13 +81,21 @@ def _is_ours(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
-def _is_locked(folder: Path) -> bool:
-    """Whether a living process holds the folder's lock; most have none."""
-    try:
-        with (folder / "lock").open("r") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+@contextmanager
+def _locks_of(folder: Path) -> Iterator[bool]:
+    """Whether no living process holds a lock of the folder, in it or beside it; while this is used none can take it.
+
+    Most folders have none. A lock beside a folder is left there: a process that waits for it would go on with a file
+    that no other sees.
+    """
+    with ExitStack() as held:
+        for place in (folder / "lock", folder.with_name(f"{folder.name}.lock")):
+            try:
+                lock = held.enter_context(place.open("r"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                yield False
+                return
+        yield True
