@@ -13,6 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from etl.errors import ConfigurationError, UnknownNameError
 from etl.models.contracts import Tagger, Task
 from etl.models.label_prompts import TEMPLATES
+from etl.models.label_vectors import kept_vectors
 from etl.models.store import ModelStore
 from etl.settings import ModelEntry
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
@@ -130,10 +131,15 @@ class TagStage(Stage):
                 f"model {self.entry.name!r}: a tagger of the family {family!r} cannot be asked for own labels",
                 remedy="take one of the family 'ram', or leave 'labels' out",
             )
-        # In float32 whatever the model's dtype: it is done once, and every picture's scores depend on it.
-        encoder = self.open("label_encoder", models, device, exact=True)
-        vectors = encoder.label_vectors(labels, self.options.label_templates)
-        self.tagger.ask_for(labels, vectors, OPEN_SET_THRESHOLD)
+        templates, encoder = self.options.label_templates, self.entry.networks["label_encoder"]
+
+        def make() -> npt.NDArray[np.float32]:
+            # In float32 whatever the model's dtype: it is done once, and every picture's scores depend on it.
+            opened = self.open("label_encoder", models, device, exact=True)
+            vectors: npt.NDArray[np.float32] = opened.label_vectors(labels, templates)
+            return vectors
+
+        self.tagger.ask_for(labels, kept_vectors(models, encoder, labels, templates, make), OPEN_SET_THRESHOLD)
 
     def process(self, batch: Sequence[WorkItem]) -> list[Result]:
         return [self._result(scores) for scores in self.tagger.scores(pictures_of(batch))]

@@ -11,6 +11,7 @@ from real_models import model_store
 from tiny_taggers import TAGS, TAGS_TWICE, items, network, tag_stage, write_label_encoder, write_tagger
 
 from etl.errors import ConfigurationError
+from etl.models.open_set import LabelEncoder
 from etl.settings import ModelEntry, load_catalog
 from etl.stages.annotators import annotator_of
 from etl.stages.contract import Result
@@ -111,6 +112,20 @@ def test_labels_may_stand_in_a_file_whose_lines_are_what_counts(folders: dict[st
 def test_labels_and_templates_that_mean_nothing_are_refused(folders: dict[str, Path], options, words: str):
     with pytest.raises(ConfigurationError, match=words):
         TagStage(entry(open_set(folders), **options))
+
+
+def test_a_second_load_asks_the_encoder_nothing_and_gives_the_same_scores(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = tag_stage(tmp_path, open_set(folders), labels=LABELS)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("the encoder was asked")
+
+    monkeypatch.setattr(LabelEncoder, "label_vectors", never)
+    second = tag_stage(tmp_path, open_set(folders), labels=LABELS)
+    scores = [stage.tagger.scores([one.picture for one in PICTURES]).tobytes() for stage in (first, second)]
+    assert scores[0] == scores[1]
 
 
 def test_labels_and_their_encoder_need_each_other(folders: dict[str, Path]):
