@@ -68,7 +68,7 @@ class RamHead(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [batch, tags] of image tokens [batch, tokens, vision_width]."""
         image = self.image_proj(tokens)
-        queries = functional.relu(self.wordvec_proj(self.labels(image))).expand(len(tokens), -1, -1)
+        queries = functional.relu(self.wordvec_proj(self.labels(image)))
         logits: torch.Tensor = self.fc(self.tagging_head(queries, image)).squeeze(-1)
         return logits
 

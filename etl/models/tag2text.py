@@ -66,8 +66,7 @@ class Tag2TextHead(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [batch, tags] of image tokens [batch, tokens, vision_width]."""
-        queries = self.label_embed.weight.expand(len(tokens), -1, -1)
-        logits: torch.Tensor = self.fc(self.tagging_head(queries, tokens))
+        logits: torch.Tensor = self.fc(self.tagging_head(self.label_embed.weight[None], tokens))
         return logits
 
 

@@ -20,7 +20,8 @@ class _Attention(nn.Module):
         self.query, self.key, self.value = nn.Linear(width, width), nn.Linear(source, width), nn.Linear(source, width)
 
     def forward(self, queries: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        parts = (self.query(queries), self.key(image), self.value(image))
+        # Queries that all pictures share are projected once.
+        parts = (self.query(queries).expand(len(image), -1, -1), self.key(image), self.value(image))
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
@@ -71,7 +72,12 @@ class TaggingHead(nn.Module):
         self.encoder = nn.ModuleDict({"layer": stack})
 
     def forward(self, queries: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-        """What the queries [batch, tags, width] have become after attending to the image [batch, tokens, source]."""
+        """What queries have become after attending to images: [batch, tags, width].
+
+        Args:
+            queries: [batch, tags, width], or [1, tags, width] where all images are asked the same.
+            image: [batch, tokens, source].
+        """
         for layer in self.encoder["layer"]:  # type: ignore[attr-defined]
             queries = layer(queries, image)
         return queries

@@ -27,6 +27,17 @@ def test_the_head_is_the_formula():
     np.testing.assert_allclose(logits, expected, atol=1e-9)
 
 
+def test_what_all_pictures_are_asked_alike_is_projected_once_for_a_batch():
+    head = RamHead(n_tags=5, vision_width=4, embed_width=4, hidden_size=4, layers=2, heads=2, intermediate_size=4)
+    seen: list[list[int]] = []
+    for layer in head.tagging_head.encoder["layer"]:
+        layer.crossattention["self"].query.register_forward_hook(
+            lambda _module, given, _: seen.append([*given[0].shape])
+        )
+    head(torch.randn(3, 7, 4))
+    assert seen == [[1, 5, 4], [3, 5, 4]]
+
+
 def test_the_heads_parameters_have_upstreams_names():
     head = RamHead(
         n_tags=3, vision_width=4, embed_width=4, hidden_size=4, layers=1, heads=1, intermediate_size=4

@@ -104,6 +104,15 @@ def test_upsampled_masks_do_not_depend_on_how_many_fit_into_memory(
     np.testing.assert_array_equal(list(segments.masks()), together)
 
 
+def test_a_small_pictures_masks_pass_through_the_padded_square_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+    monkeypatch.setattr(sam, "MASK_PIXELS_AT_ONCE", 3 * 160 * 160)
+    monkeypatch.setattr(sam, "upscale", lambda logits, *_: asked.append(len(logits)) or [None] * len(logits))
+    segments = Segments(torch.zeros(8, 40, 40), np.zeros(8, np.float32), (10, 8), (160, 128), 160)
+    assert len(list(segments.masks())) == 8
+    assert asked == [3, 3, 2]
+
+
 def test_three_hundred_boxes_are_all_answered(segmenter: Segmenter, alone: dict[tuple[int, int], Segments]):
     (segments,) = segmenter.segment([PICTURES[0]], [np.tile(BOXES, (60, 1))], 1)
     assert len(segments.ious) == 300

@@ -68,7 +68,8 @@ def test_keys_that_published_files_have_beyond_their_code_are_dropped_for_a_reas
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("ram_swin_large_14m", ram), ("ram_plus_swin_large_14m", ram_plus), ("tag2text_swin_14m", tag2text)]
+    ("name", "module"),
+    [("ram_swin_large_14m", ram), ("ram_plus_swin_large_14m", ram_plus), ("tag2text_swin_14m", tag2text)],
 )
 def test_what_only_a_taggers_training_needed_is_left_out_and_listed(name: str, module: ModuleType):
     # Its authors load these files with strict=False; nobody states every key of them.
