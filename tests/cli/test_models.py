@@ -190,9 +190,8 @@ class TestWeights:
 
     def test_a_model_without_its_weights_says_how_to_get_them(self, groundlake, server, lake, tmp_path):
         (tmp_path / "catalog" / "models").mkdir()
-        networks = (
-            "{detector: {family: sam, weights: 'catalog:mine'}, segmenter: {family: sam, weights: 'catalog:mine'}}"
-        )
+        detector = "{family: groundingdino, weights: 'catalog:groundingdino-swint-ogc'}"
+        networks = f"{{detector: {detector}, segmenter: {{family: sam, weights: 'catalog:mine'}}}}"
         (tmp_path / "catalog" / "models" / "mine.yaml").write_text(f"stage: ground\nnetworks: {networks}\n")
         row = next(row for row in listed(groundlake) if row["model"] == "mine")
 
