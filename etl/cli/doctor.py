@@ -12,13 +12,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from etl.cli.common import LakeOption, open_catalog, out
 from etl.errors import EXIT_BAD_CONFIGURATION, GroundlakeError
-from etl.settings import Settings, find_project, load_settings, resolve_lake_uri
+from etl.settings import Network, Settings, find_project, load_settings, resolve_lake_uri
+from etl.settings.catalog import STAGES
+
+if TYPE_CHECKING:
+    from etl.lake import Lake
 
 _GIB = 1 << 30
 _IMPORT_SECONDS = 120
@@ -210,5 +214,45 @@ def _lake(explicit: str | None, settings: Settings) -> Iterator[Check]:
         yield Check("lake writes", "ok", "can be written, and of two writers of one key one wins")
         if "://" not in lake.uri:
             yield _disk("lake disk", Path(lake.uri))
+        yield from _weights(lake, settings)
     except GroundlakeError as error:
         yield _problem("lake", error)
+
+
+def _weights(lake: Lake, settings: Settings) -> Iterator[Check]:
+    """Of every model that is a stage's default or that a source names: are its weights at hand? Nothing is hashed."""
+    from etl.models.store import ModelStore
+
+    try:
+        catalog = open_catalog(settings)
+    except GroundlakeError:
+        return  # said above
+    store = ModelStore(lake.store, settings.scratch / "models")
+    named = {pair for source in catalog.sources.values() for pair in source.models.items()}
+    for stage in STAGES:
+        told: set[str] = set()
+        for name in (None, *sorted(model for of, model in named if of == stage)):
+            try:
+                entry = catalog.model(stage, name)
+            except GroundlakeError as error:
+                yield _problem(f"weights: {name or stage}", error)
+                continue
+            if entry.name in told:
+                continue
+            told.add(entry.name)
+            absent = [network for network in entry.networks.values() if store.stored(network) is None]
+            yield _weights_of(f"weights: {entry.name} ({stage})", absent)
+
+
+def _weights_of(name: str, absent: list[Network]) -> Check:
+    """What to do about weights that a lake does not hold; its first run adds those of the package and of folders."""
+    by_kind = {kind: [one for one in absent if one.weights.startswith(kind)] for kind in ("catalog:", "file:")}
+    folders = [one.weights.removeprefix("file:") for one in by_kind["file:"]]
+    lost = [folder for folder in folders if not Path(folder).expanduser().is_dir()]
+    if lost:
+        return Check(name, "problem", f"no folder {', '.join(lost)}", "correct 'weights' in the catalog")
+    to_pull = [one.weights.removeprefix("catalog:") for one in by_kind["catalog:"]]
+    if to_pull:
+        remedy = f"groundlake models pull {' '.join(to_pull)}; or, with files at hand, groundlake models add"
+        return Check(name, "absent", f"not in the lake: {', '.join(to_pull)}", remedy)
+    return Check(name, "ok", "at hand, the first run adds them to the lake" if absent else "in the lake")

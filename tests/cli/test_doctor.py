@@ -11,6 +11,8 @@ import pytest
 
 from etl.cli import doctor
 from etl.lake import Lake
+from etl.models.store import ModelStore
+from etl.settings import load_catalog
 
 Command = Callable[..., Any]
 
@@ -80,3 +82,65 @@ def test_a_missing_package_of_the_core_is_a_problem_a_missing_extra_is_not(
 def test_a_package_that_does_not_import_is_found_out() -> None:
     assert doctor._import_error(["json"]) is None
     assert "no_such_module" in str(doctor._import_error(["json", "no_such_module"]))
+
+
+class TestWeights:
+    """What is said of the weights that configured models need."""
+
+    @pytest.fixture(autouse=True)
+    def catalog(self, quick: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lake: Lake) -> Path:
+        monkeypatch.setenv("GROUNDLAKE_LAKE", lake.uri)
+        monkeypatch.setenv("GROUNDLAKE_CATALOG", str(tmp_path / "catalog"))
+        (tmp_path / "catalog" / "sources").mkdir(parents=True)
+        (tmp_path / "catalog" / "models").mkdir()
+        return tmp_path / "catalog"
+
+    def said(self, groundlake: Command) -> dict[str, Any]:
+        checks = json.loads(groundlake("doctor", "--json").out)
+        return {one["name"]: one for one in checks if one["name"].startswith("weights")}
+
+    def test_weights_of_the_package_need_nothing(self, groundlake: Command) -> None:
+        found = self.said(groundlake)
+        assert {name: one["state"] for name, one in found.items()} == {
+            "weights: ram-shapes (tag)": "ok",
+            "weights: grounded-sam-shapes (ground)": "ok",
+            "weights: blip2-shapes (caption)": "ok",
+            "weights: clip-text-shapes (embed)": "ok",
+        }
+
+    def test_a_sources_model_without_weights_names_the_command(self, groundlake: Command, catalog: Path) -> None:
+        models = "{ground: grounded-sam, tag: ram-shapes}"
+        (catalog / "sources" / "mine.yaml").write_text(f"uri: urls.csv\nmodels: {models}\n")
+        found = self.said(groundlake)
+        assert len(found) == 5
+        assert found["weights: grounded-sam (ground)"]["state"] == "absent"
+        assert "models pull groundingdino-swint-ogc sam-vit-h;" in found["weights: grounded-sam (ground)"]["remedy"]
+
+    def test_weights_in_the_lake_are_found_without_reading_them(
+        self, groundlake: Command, catalog: Path, lake: Lake, tmp_path: Path
+    ) -> None:
+        (tmp_path / "given").mkdir()
+        (tmp_path / "given" / "model.safetensors").write_bytes(b"numbers")
+        entry = load_catalog().models["ram-swin-large"]
+        digest = ModelStore(lake.store, tmp_path / "cache").add(entry.networks["tagger"], tmp_path / "given")
+        (tmp_path / "lake" / "models" / "ram" / digest / "model.safetensors").unlink()
+        (catalog / "sources" / "mine.yaml").write_text("uri: urls.csv\nmodels: {tag: ram-swin-large}\n")
+        assert self.said(groundlake)["weights: ram-swin-large (tag)"]["detail"] == "in the lake"
+
+    @pytest.mark.parametrize(
+        ("model", "name", "detail"),
+        [
+            ("none", "weights: none", "unknown tag model 'none'"),
+            ("mine", "weights: mine (tag)", "no folder /nowhere/at/all"),
+        ],
+    )
+    def test_a_model_that_can_never_run_is_a_problem(
+        self, groundlake: Command, catalog: Path, model: str, name: str, detail: str
+    ) -> None:
+        networks = "{tagger: {family: ram, weights: 'file:/nowhere/at/all'}}"
+        (catalog / "models" / "mine.yaml").write_text(f"stage: tag\nnetworks: {networks}\n")
+        (catalog / "sources" / "mine.yaml").write_text(f"uri: urls.csv\nmodels: {{tag: {model}}}\n")
+        found = self.said(groundlake)[name]
+        assert found["state"] == "problem"
+        assert detail in found["detail"]
+        assert found["remedy"]
