@@ -76,7 +76,8 @@ def _entry(context: Context, model: str | None, stage: str | None) -> ModelEntry
     if stage is not None:
         from etl.stages.planning import ordered_stages
 
-        return context.catalog.model(*ordered_stages([stage]), model)
+        (known,) = ordered_stages([stage])
+        return context.catalog.model(known, model)
     if model is None:
         raise ConfigurationError("no model is named", remedy="name one, or pass --stage for the stage's default")
     if model not in context.catalog.models:
