@@ -122,7 +122,7 @@ class Captioner:
         )
 
     def _generate(self, pictures: list[Image.Image], prompt: list[int], search: GenerationConfig) -> list[Caption]:
-        pixels = self.preprocessor.square(pictures).to(self.device, DTYPES[self.dtype])
+        pixels = self.preprocessor.square(pictures, self.device).to(DTYPES[self.dtype])
         seen = self.network.get_image_features(pixel_values=pixels).pooler_output
         words = self.network.get_input_embeddings()(torch.tensor([prompt] * len(pictures), device=self.device))
         read = torch.cat([seen.to(words.dtype), words], dim=1)

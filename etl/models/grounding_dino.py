@@ -117,7 +117,7 @@ class Detector:
 
     def _forward(self, pictures: list[Image.Image], prompts: list[Sequence[int]], length: int) -> list[Raw]:
         width, height = self.shape(*pictures[0].size)
-        pixels = torch.stack([self.preprocessor.tensor(picture, width, height) for picture in pictures])
+        pixels = self.preprocessor.alike(pictures, width, height, self.device)
         ids = torch.full((len(prompts), length), int(self.tokenizer.pad_token_id))
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
@@ -125,7 +125,7 @@ class Detector:
             mask[row, : len(prompt)] = 1
         with tf32_products(self.dtype != "float32"):
             output = self.network(
-                pixel_values=pixels.to(self.device),
+                pixel_values=pixels,
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
             )

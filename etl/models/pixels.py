@@ -1,9 +1,16 @@
-"""From a PIL picture to what a network reads, in PIL and numpy: the same on every machine, without torchvision."""
+"""From PIL pictures to what a network reads: the same on every machine, without torchvision.
+
+PIL resizes, several pictures at once; a device is given bytes, a fourth of what floats would take, and normalises them
+itself.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +31,7 @@ CLIP_PIXELS = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 BILINEAR, BICUBIC = 2, 3
+MOST_THREADS = 16  # that resize; PIL works in parallel, as it lets go of Python meanwhile
 
 
 @dataclass(frozen=True)
@@ -62,13 +70,54 @@ class Preprocessor:
 
     def tensor(self, picture: Image.Image, width: int, height: int) -> torch.Tensor:
         """A picture resized to ``width`` x ``height`` and normalised: float32 [3, height, width]."""
-        resized = picture if picture.size == (width, height) else picture.resize((width, height), self.resample)
-        values = torch.from_numpy(np.array(resized, dtype=np.float32)) / 255
-        return ((values - torch.tensor(self.mean)) / torch.tensor(self.std)).permute(2, 0, 1).contiguous()
+        return self.alike([picture], width, height)[0]
 
-    def square(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """Pictures stretched to ``height`` x ``width`` of the size: float32 [n, 3, height, width]."""
-        return torch.stack([self.tensor(picture, self.size["width"], self.size["height"]) for picture in pictures])
+    def square(self, pictures: Sequence[Image.Image], device: str = "cpu") -> torch.Tensor:
+        """Pictures stretched to ``height`` x ``width`` of the size: float32 [n, 3, height, width] on ``device``."""
+        return self.alike(pictures, self.size["width"], self.size["height"], device)
+
+    def alike(self, pictures: Sequence[Image.Image], width: int, height: int, device: str = "cpu") -> torch.Tensor:
+        """Pictures resized to ``width`` x ``height``: float32 [n, 3, height, width] on ``device``."""
+        return self._normalised(torch.stack(self._resized(pictures, [(width, height)] * len(pictures))).to(device))
+
+    def padded(
+        self, pictures: Sequence[Image.Image], sizes: Sequence[tuple[int, int]], side: int, device: str = "cpu"
+    ) -> torch.Tensor:
+        """Pictures resized to a width and height each, top left in squares that are zero elsewhere.
+
+        Returns:
+            float32 [n, 3, side, side] on ``device``.
+        """
+        squares = torch.zeros(len(pictures), side, side, 3, dtype=torch.uint8)
+        for square, resized in zip(squares, self._resized(pictures, sizes), strict=True):
+            square[: resized.shape[0], : resized.shape[1]] = resized
+        pixels = self._normalised(squares.to(device))
+        for own, (width, height) in zip(pixels, sizes, strict=True):  # zero after normalising, as upstream
+            own[:, height:] = 0
+            own[:, :, width:] = 0
+        return pixels
+
+    def _resized(self, pictures: Sequence[Image.Image], sizes: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+        """Bytes [height, width, 3] of each picture at its size."""
+        if len(pictures) < 2:
+            return [self._bytes(picture, size) for picture, size in zip(pictures, sizes, strict=True)]
+        return list(_threads().map(self._bytes, pictures, sizes))
+
+    def _bytes(self, picture: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+        resized = picture if picture.size == size else picture.resize(size, self.resample)
+        return torch.from_numpy(np.array(resized))
+
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Bytes [n, height, width, 3] as float32 [n, 3, height, width] on their device."""
+        values = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        # Divided by a tensor: a GPU would multiply by the rounded inverse of a number.
+        mean, std = (torch.tensor(one, device=pixels.device).view(3, 1, 1) for one in (self.mean, self.std))
+        return values.div_(torch.tensor(255.0, device=pixels.device)).sub_(mean).div_(std)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="resize")
 
 
 def shortest_edge_shape(width: int, height: int, shortest: int, longest: int) -> tuple[int, int]:

@@ -138,10 +138,9 @@ class Segmenter:
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
         return longest_edge_shape(*size, self.preprocessor.size["longest_edge"])
 
-    def _pixels(self, picture: Image.Image) -> torch.Tensor:
-        width, height = self._resized(picture.size)
-        padding = (0, self.side - width, 0, self.side - height)
-        return functional.pad(self.preprocessor.tensor(picture, width, height), padding)
+    def _pixels(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        sizes = [self._resized(picture.size) for picture in pictures]
+        return self.preprocessor.padded(pictures, sizes, self.side, self.device)
 
     def _scaled(self, boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> torch.Tensor:
         """Boxes in the pixels of the padded square: float32 [boxes, 4]."""
@@ -153,8 +152,8 @@ class Segmenter:
         at_once = steady_size(len(pictures), self.device, self.dtype)
         parts = []
         for start in range(0, len(pictures), at_once):
-            pixels = torch.stack([self._pixels(picture) for picture in pictures[start : start + at_once]])
-            parts.append(self._features(pixels.to(self.device, DTYPES[self.dtype])))
+            pixels = self._pixels(pictures[start : start + at_once])
+            parts.append(self._features(pixels.to(DTYPES[self.dtype])))
         return Features.join(parts)
 
     def _features(self, pixels: torch.Tensor) -> Features:

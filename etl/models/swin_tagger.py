@@ -91,7 +91,7 @@ class SwinTagger:
     @torch.inference_mode()
     def see(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """What the Swin makes of pictures: their mean token, then the others: [pictures, 1 + tokens, width]."""
-        seen = self.swin(self.preprocessor.square(pictures).to(self.device, DTYPES[self.dtype]))
+        seen = self.swin(self.preprocessor.square(pictures, self.device).to(DTYPES[self.dtype]))
         return torch.cat([seen.pooler_output[:, None], seen.last_hidden_state], dim=1)
 
     @torch.inference_mode()

@@ -41,7 +41,7 @@ def test_the_segmenter_sees_and_answers_what_its_processor_makes(weights: dict[s
     segmenter = Segmenter(weights["sam"], "cpu", "float32")
     processor = SamImageProcessorPil.from_pretrained(weights["sam"])
     made = processor(noise(size), return_tensors="pt")
-    torch.testing.assert_close(segmenter._pixels(noise(size)), made["pixel_values"][0])
+    torch.testing.assert_close(segmenter._pixels([noise(size)])[0], made["pixel_values"][0])
     logits = torch.randn(2, 80, 80, generator=torch.Generator().manual_seed(0))
     (expected,) = processor.post_process_masks(
         [logits[:, None]], made["original_sizes"], made["reshaped_input_sizes"], mask_threshold=0.0

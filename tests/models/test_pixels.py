@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from etl.models.pixels import Preprocessor, longest_edge_shape, shortest_edge_shape
@@ -32,6 +33,23 @@ def test_a_tensor_is_channels_rows_columns(preprocessor: Preprocessor):
 
 def test_pictures_of_any_size_are_stretched_to_the_size(preprocessor: Preprocessor):
     assert preprocessor.square([Image.new("RGB", size) for size in ((3, 50), (500, 9))]).shape == (2, 3, 4, 8)
+
+
+PICTURES = [Image.effect_noise(size, 90).convert("RGB") for size in ((9, 5), (4, 11), (30, 7), (8, 4))]
+
+
+def test_many_pictures_at_once_give_to_the_last_bit_what_each_gives_alone(preprocessor: Preprocessor):
+    alone = [preprocessor.tensor(picture, 8, 4) for picture in PICTURES]
+    assert torch.equal(preprocessor.square(PICTURES * 5), torch.stack(alone * 5))
+
+
+def test_pictures_of_several_shapes_lie_top_left_in_squares_that_are_zero_elsewhere(preprocessor: Preprocessor):
+    sizes = [(8, 5), (3, 8), (8, 2), (8, 4)]
+    squares = preprocessor.padded(PICTURES, sizes, 8)
+    for square, picture, (width, height) in zip(squares, PICTURES, sizes, strict=True):
+        assert torch.equal(square[:, :height, :width], preprocessor.tensor(picture, width, height))
+        assert not square[:, height:].any()
+        assert not square[:, :, width:].any()
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_boxes_reach_the_network_in_its_own_pixels(segmenter: Segmenter, monkeyp
 
 
 def test_the_picture_lies_top_left_in_the_padded_square(segmenter: Segmenter):
-    pixels = segmenter._pixels(picture(0, 320, 200))
+    (pixels,) = segmenter._pixels([picture(0, 320, 200)])
     assert pixels.shape == (3, 160, 160)
     assert not pixels[:, 100:].any()
     assert pixels[:, :100].abs().min(dim=0).values.max() > 0

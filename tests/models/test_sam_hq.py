@@ -64,7 +64,7 @@ def segmenter(folder: Path) -> Segmenter:
 def reference(segmenter: Segmenter) -> tuple[torch.Tensor, torch.Tensor]:
     """What upstream's decoder says of the boxes; encoder and prompts are those of the library, which are right."""
     network = segmenter.network
-    image, blocks = network.get_image_embeddings(segmenter._pixels(picture(0, 128, 96))[None])
+    image, blocks = network.get_image_embeddings(segmenter._pixels([picture(0, 128, 96)]))
     boxes = torch.from_numpy(BOXES / 2)[:, None]
     sparse, dense = network.prompt_encoder(input_points=None, input_labels=None, input_boxes=boxes, input_masks=None)
     place = network.get_image_wide_positional_embeddings()
@@ -84,7 +84,7 @@ def test_masks_and_estimates_are_upstreams(segmenter: Segmenter):
 
 def test_the_librarys_own_masks_are_still_wrong(segmenter: Segmenter):
     # When this fails, transformers is corrected; the arithmetic of our own may then go.
-    pixels = segmenter._pixels(picture(0, 128, 96))[None]
+    pixels = segmenter._pixels([picture(0, 128, 96)])
     with torch.inference_mode():
         theirs = segmenter.network(
             pixel_values=pixels, input_boxes=torch.from_numpy(BOXES / 2)[None], multimask_output=False
