@@ -24,7 +24,7 @@ SMALLEST = 64  # pixels of a side that can be asked for
 
 
 def tune(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="The model; else the stage's default.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The model; else the stage's default.")] = None,
     stage: Annotated[str | None, typer.Option("--stage", help="tag, ground, caption or embed.")] = None,
     device: DeviceOption = None,
     max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="The largest batch to try.")] = 256,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,6 +140,19 @@ def test_real_networks_answer_the_drawn_pictures(tmp_path, monkeypatch, stage: s
 def test_memory_of_a_cpu_is_the_hosts():
     assert isinstance(memory_of("cpu"), HostMemory)
     assert 0 < memory_of("cpu").peak() < memory_of("cpu").total
+
+
+def test_memory_of_a_gpu_is_what_torch_has_reserved_since_the_last_size(monkeypatch):
+    import torch
+
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(device))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 7 * (device == "cuda:1"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=100))
+    memory = memory_of("cuda:1")
+    memory.begin()
+    assert (calls, memory.peak(), memory.total, memory.survives) == (["empty", "cuda:1"], 7, 100, True)
 
 
 class TestRunner:
