@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import etl
@@ -13,12 +14,17 @@ from etl.settings import Network
 PACKAGE = Path(etl.__file__).parent
 
 
-def materialise(models: ModelStore, network: Network) -> Path:
+def materialise(models: ModelStore, network: Network, check: Callable[[Path, str], object] = check_folder) -> Path:
     """A checked local copy of the network's weights, added to the model store when they are not there yet.
 
     ``packaged:<pack>/<network>@<digits>`` is copied from this package once; the digits say which weights are meant.
     ``file:<folder>`` is copied into the store once; afterwards the folder is needed no more.
     ``catalog:<name>`` comes from the store only: nothing is downloaded while a stage runs.
+
+    Args:
+        models: The model store.
+        network: The network.
+        check: Refuses a folder that does not hold weights of a family, before it is added.
 
     Raises:
         ConfigurationError: The folder is missing, of another family, or has changed since it was added; or the
@@ -29,7 +35,7 @@ def materialise(models: ModelStore, network: Network) -> Path:
     kind, _, text = network.weights.partition(":")
     stored = models.weights_digest(network)
     if kind == "file":
-        _add_folder(models, network, Path(text).expanduser(), stored)
+        _add_folder(models, network, Path(text).expanduser(), stored, check)
     elif kind == "packaged" and stored is None:
         models.add(network, packaged_folder(network))
     return models.fetch(network)
@@ -54,9 +60,11 @@ def packaged_folder(network: Network) -> Path:
     return folder
 
 
-def _add_folder(models: ModelStore, network: Network, folder: Path, stored: str | None) -> None:
+def _add_folder(
+    models: ModelStore, network: Network, folder: Path, stored: str | None, check: Callable[[Path, str], object]
+) -> None:
     if stored is None:
-        check_folder(folder, network.family)
+        check(folder, network.family)
         models.add(network, folder)
     elif folder.is_dir() and folder_digest(folder) != stored:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Where the reference interpreter is, and how a worker is run in it."""
+"""Where the reference interpreter is, and what it has."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from etl.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = "GROUNDLAKE_REFERENCE_PYTHON"
-WORKER = Path(__file__).with_name("worker.py")
-TIMEOUT_S = 3600
+TIMEOUT_S = 120
+_LOOK = "import sys, importlib.util; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 
 
 def reference_python() -> Path:
@@ -29,20 +29,8 @@ def reference_python() -> Path:
     return python
 
 
-def run_worker(folder: Path) -> None:
-    """Let upstream answer the question in a folder, offline and on the CPU.
-
-    Raises:
-        ConfigurationError: There is no reference environment, or upstream's code failed; its last lines are quoted.
-    """
-    command = [str(reference_python()), "-I", "-W", "ignore", str(WORKER), str(folder)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(  # noqa: S603
-        command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    if done.returncode:
-        lines = "\n".join(done.stderr.strip().splitlines()[-3:])
-        raise ConfigurationError(
-            f"the reference engine ended with code {done.returncode}:\n{lines}",
-            remedy="look whether the checkpoint is one that upstream's package loads; 'make reference' renews it",
-        )
+def has_module(name: str) -> bool:
+    """Whether the reference interpreter has a package; raises ConfigurationError when there is no interpreter."""
+    command = [str(reference_python()), "-I", "-c", _LOOK, name]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    return done.returncode == 0

@@ -12,6 +12,8 @@ from etl.models.families import open_network
 from etl.models.tokens import CLS, SEP
 from etl.reference.questions import Answer, Question
 
+CAPTION_BEAMS, CAPTION_TOKENS = 3, 46  # of upstream's inference_tag2text: 50 tokens, four of them the prompt's
+
 
 def our_answers(family: str, folder: Path, question: Question) -> list[Answer]:
     """Our answer per picture, float32 on the CPU: arrays by the names that upstream's have.
@@ -46,8 +48,26 @@ def _boxes(family: str, folder: Path, question: Question) -> list[Answer]:
     return answers
 
 
+def _tags(family: str, folder: Path, question: Question) -> list[Answer]:
+    network = open_network(family, "tagger", folder, "cpu", "float32")
+    names, thresholds = np.asarray(network.tags), network.thresholds
+    answers: list[Answer] = []
+    for scores in network.scores(question.pictures):
+        # Upstream's own rule: it neither rounds scores nor has float64 thresholds.
+        tags = names[scores > thresholds.astype(np.float32)]
+        answers.append({"scores": scores, "tags": tags, "names": names, "thresholds": thresholds})
+    if question.captions:
+        captioner = open_network(family, "captioner", folder, "cpu", "float32")
+        told = captioner.captions(question.pictures, batch_size=1, beams=CAPTION_BEAMS, max_new_tokens=CAPTION_TOKENS)
+        answers = [{**one, "caption": np.asarray(caption.text)} for one, caption in zip(answers, told, strict=True)]
+    return answers
+
+
 _ASK: dict[str, Callable[[str, Path, Question], list[Answer]]] = {
     "sam": _segments,
     "sam-hq": _segments,
     "groundingdino": _boxes,
+    "ram": _tags,
+    "ram-plus": _tags,
+    "tag2text": _tags,
 }

@@ -17,6 +17,7 @@ from etl.stages.annotators import Annotator, register
 from etl.stages.batches import Engine
 from etl.stages.contract import Stage
 from etl.stages.failures import DeviceError, words
+from etl.stages.networks import fetch_weights
 from etl.stages.opening import note_adopted, open_stage_order
 from etl.stages.orders import OrderReport, OrderWorker
 from etl.stages.planning import Group, Request, check_group, read_request
@@ -102,9 +103,7 @@ def _annotators(
         return []
     for _, network in sorted(entry.networks.items()):
         if models.weights_digest(network) is None:  # else the stage fetches, and checks, them when it loads
-            from etl.models.load import materialise
-
-            materialise(models, network)
+            fetch_weights(entry, network, models)
     chain = annotator_chain(catalog, models, cls.name, group.models)
     if chain:
         register(lake, chain[-1], group.source)
