@@ -14,6 +14,7 @@ from etl.errors import ConfigurationError
 from etl.settings.catalog import STAGES
 
 if TYPE_CHECKING:
+    from etl.settings import ModelEntry
     from etl.stages.promotion import Coverage
 
 app = typer.Typer(
@@ -51,7 +52,7 @@ def list_models(
 
     table = folding_table("stage", "model", "default", "weights", "annotator", "current for")
     for row in rows:
-        state = ("UNTRAINED, " if row["untrained"] else "") + ("in the lake" if row["stored"] else "not in the lake")
+        state = ("UNTRAINED, " if row["untrained"] else "") + row["weights"]
         default = "yes" if row["default"] else ""
         annotator = (row["annotator_id"] or "-")[:12]
         table.add_row(row["stage"], row["model"], default, state, annotator, ", ".join(row["current_for"]) or "-")
@@ -121,11 +122,20 @@ def _rows(context: Context) -> list[dict[str, Any]]:
                 "default": entry.default,
                 "untrained": entry.untrained,
                 "stored": annotator is not None,
+                "weights": _weights_state(entry, stored=annotator is not None),
                 "annotator_id": annotator.annotator_id if annotator else None,
                 "current_for": [source for source, one in current if annotator and one == annotator.annotator_id],
             }
         )
     return rows
+
+
+def _weights_state(entry: ModelEntry, *, stored: bool) -> str:
+    """Whether a model can run as it is: the first run adds weights of the package and of folders, never upstream's."""
+    if stored:
+        return "in the lake"
+    upstream = any(network.weights.startswith("catalog:") for network in entry.networks.values())
+    return "to be pulled or added" if upstream else "at hand"
 
 
 def _weights(context: Context) -> list[dict[str, Any]]:

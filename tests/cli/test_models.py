@@ -52,6 +52,12 @@ class TestList:
         assert {row["stage"] for row in rows if row["default"]} == {"tag", "ground", "caption", "embed"}
         assert all((row["stored"], row["annotator_id"], row["current_for"]) == (False, None, []) for row in rows)
 
+    def test_only_weights_of_upstream_have_to_be_fetched(self, groundlake, hand):
+        states = {row["model"]: row["weights"] for row in listed(groundlake)}
+
+        assert states["ram-shapes"] == "at hand"
+        assert states["ram-swin-large"] == "to be pulled or added"
+
     def test_weights_in_the_lake_make_an_annotator(self, groundlake, hand, lake, tmp_path):
         (tmp_path / "weights").mkdir()
         (tmp_path / "weights" / "model.safetensors").write_bytes(b"numbers")
@@ -75,7 +81,7 @@ class TestList:
         untrained = {row["model"] for row in listed(groundlake) if row["untrained"]}
 
         assert untrained == {"random"}
-        assert groundlake("models", "list").out.count("UNTRAINED, not in the lake") == 1
+        assert groundlake("models", "list").out.count("UNTRAINED, at hand") == 1
 
     def test_it_names_the_sources_whose_views_show_the_model(self, groundlake, hand, lake, tmp_path):
         (tmp_path / "weights").mkdir()
