@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 
 Flag = Literal["empty", "echo", "loop", "label"]
 REPEATS = 3  # of the same one to four words in a row
-# What the rich-context pipeline asks Qwen-VL, word for word (automatic_label_qwen.py of rich_context_L2I_datagen).
+# What the rich-context pipeline asks of Qwen-VL, in words of our own: one sentence, how things stand to each other in
+# space, nothing else.
 RICH_CONTEXT = (
-    "You are viewing an image. Please describe the content of the image in one sentence, focusing specifically on the "
-    "spatial relationships between objects. Include detailed observations about all the objects and how they are "
-    "positioned in relation to other objects in the image. Your response should be limited to this description, "
-    "without any additional information"
+    "Describe this image in one sentence: name every object with what can be seen of it, and above all say where the "
+    "objects are in relation to each other. Answer with that sentence alone."
 )
 
 
