@@ -126,7 +126,7 @@ class Bench:
             count = {part: flops(call(engine, work, 1)) for part, call in calls.items()}
             alone = {part: self._seconds(call(engine, work, 1)) for part, call in calls.items() if not part}
             if len(calls) > 1:
-                engine.preprocessor = self._ready(engine)
+                engine.preprocessor = tasks.Ready(engine.preprocessor)
             alone |= {part: self._seconds(call(engine, work, 1)) for part, call in calls.items() if part}
         del engine
         chains.free(self.device)
@@ -139,9 +139,6 @@ class Bench:
         del engine
         chains.free(self.device)
         return rows
-
-    def _ready(self, engine: Any) -> Any:
-        return tasks.Ready(engine.preprocessor, self.device)
 
     def _seconds(self, work: Callable[[], object]) -> float:
         return seconds(work, self.device, self.options.repeats)
@@ -163,7 +160,7 @@ class Bench:
         whole = None if part else self._seconds(call(engine, work, batch))
         if whole is not None and not hasattr(engine, "preprocessor"):
             return Step(batch, whole, whole)  # reads texts
-        with mock.patch.object(engine, "preprocessor", self._ready(engine)):
+        with mock.patch.object(engine, "preprocessor", tasks.Ready(engine.preprocessor)):
             return Step(batch, self._seconds(call(engine, work, batch)), whole)
 
     def _row(self, name: str, part: str, steps: list[Step], count: Mapping[str, int], alone: float) -> Row:
@@ -179,7 +176,7 @@ class Bench:
     def _with_decoding(self, row: Row, engine: Any, work: tasks.Work) -> Row:
         if row.item != "crop":
             return row
-        with mock.patch.object(engine, "preprocessor", self._ready(engine)):
+        with mock.patch.object(engine, "preprocessor", tasks.Ready(engine.preprocessor)):
             first = self._seconds(partial(tasks.caption, engine, work, row.best.batch, 1))
         return Row(**{**vars(row), "decoding": max(0.0, 1 - first / row.best.network)})
 

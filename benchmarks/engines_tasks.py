@@ -82,22 +82,27 @@ def opened(name: str, folder: Path, device: str, dtype: str, **switches: Any) ->
 
 
 class Ready:
-    """A preprocessor whose pictures lie on the device: what is timed behind it is the network."""
+    """A preprocessor that keeps what it made on the device: what is timed behind it is the network."""
 
-    def __init__(self, before: Preprocessor, device: str) -> None:
+    def __init__(self, before: Preprocessor) -> None:
         self.size = before.size
-        self._before, self._device = before, device
-        self._made: dict[tuple[int, int, int], torch.Tensor] = {}
+        self._before = before
+        self._made: dict[str, torch.Tensor] = {}
 
-    def tensor(self, picture: Image.Image, width: int, height: int) -> torch.Tensor:
-        key = (id(picture), width, height)
+    def square(self, pictures: Sequence[Image.Image], *given: Any) -> torch.Tensor:
+        return self._once("square", pictures, given)
+
+    def alike(self, pictures: Sequence[Image.Image], *given: Any) -> torch.Tensor:
+        return self._once("alike", pictures, given)
+
+    def padded(self, pictures: Sequence[Image.Image], *given: Any) -> torch.Tensor:
+        return self._once("padded", pictures, given)
+
+    def _once(self, way: str, pictures: Sequence[Image.Image], given: tuple[Any, ...]) -> torch.Tensor:
+        key = repr((way, [id(picture) for picture in pictures], given))
         if key not in self._made:
-            self._made[key] = self._before.tensor(picture, width, height).to(self._device)
+            self._made[key] = getattr(self._before, way)(pictures, *given)
         return self._made[key]
-
-    def square(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        width, height = self.size["width"], self.size["height"]
-        return torch.stack([self.tensor(picture, width, height) for picture in pictures])
 
 
 def tag(engine: Any, work: Work, count: int) -> object:
