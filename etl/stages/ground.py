@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from etl.lake.ids import digest
 from etl.models.contracts import Detector, Segmenter, Task
@@ -17,6 +18,7 @@ from etl.stages.boxes import STEP, Boxes, is_degenerate, suppress, to_pixels
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
 from etl.stages.crops import pictures_of
 from etl.stages.masks import Rle, encode
+from etl.stages.name_files import names_given
 from etl.stages.prompts import Prompt, Style, match_boxes, plan_prompts
 
 if TYPE_CHECKING:
@@ -41,6 +43,23 @@ class GroundOptions(StageOptions):
     prompt_style: Style = Field(
         "phrases", description="phrases: each tag on its own; joined: one phrase of all, scored and worded as upstream"
     )
+    tag_list: tuple[str, ...] | None = Field(
+        None,
+        description="file:<path of the tagger's list>: prompts name tags in its order, as upstream's do, and last what "
+        "it lacks; else in order of name",
+    )
+
+    @field_validator("tag_list", mode="before")
+    @classmethod
+    def _read_tag_list(cls, value: Any) -> Any:
+        return names_given(value)
+
+    @model_serializer(mode="wrap")
+    def _shortened(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Thousands of tags are recorded by their digest, and not at all where there are none."""
+        content: dict[str, Any] = serialise(self)
+        names = content.pop("tag_list")
+        return content if names is None else {**content, "tag_list_sha256": digest(*names)}
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,11 @@ class GroundStage(Stage):
     def load(self, models: ModelStore, device: str) -> None:
         self.detector = self.open("detector", models, device)
         self.segmenter = self.open("segmenter", models, device)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Where each tag of the list first stands in it."""
+        return {tag: place for place, tag in reversed(list(enumerate(self.options.tag_list or ())))}
 
     def skip(self, item: WorkItem) -> Result | None:
         if self._objects(item):
@@ -117,7 +141,8 @@ class GroundStage(Stage):
         )
 
     def _objects(self, item: WorkItem) -> list[str]:
-        return [tag for tag in tags_of(item) if tag not in self.options.non_object_tags]
+        tags = [tag for tag in tags_of(item) if tag not in self.options.non_object_tags]
+        return sorted(tags, key=lambda tag: self._places.get(tag, len(self._places)))
 
     def _answer(self, item: WorkItem, passes: Sequence[tuple[Prompt, Raw]]) -> Found | Result:
         if not self.detector.takes(item.width, item.height):

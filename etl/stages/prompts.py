@@ -37,8 +37,8 @@ def plan_prompts(
     """As few prompts as hold all tags, each within ``max_tokens``; nothing is ever cut off.
 
     ``phrases`` makes each tag a phrase of its own (``a . b .``): its tokens see no other tag's. ``joined`` makes one
-    phrase of all (``a, b.``), token for token what the pipelines this project replaces asked; but where they cut off
-    what is beyond ``max_tokens``, there is one more prompt here.
+    phrase of all (``a, b.``), token for token what the pipelines this project replaces asked of the same tags in the
+    same order; but where they cut off what is beyond ``max_tokens``, there is one more prompt here.
 
     Args:
         tags: Tags to look for.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,9 +17,9 @@ from etl.models.store import ModelStore
 from etl.settings import ModelEntry
 from etl.stages.contract import Result, Row, Stage, StageOptions, WorkItem
 from etl.stages.crops import pictures_of
+from etl.stages.name_files import names_given
 
 OPEN_SET_THRESHOLD = 0.5  # of own labels, as upstream: the network is less sure of what it never learnt
-FROM_FILE = "file:"
 
 
 class TagOptions(StageOptions):
@@ -47,13 +46,7 @@ class TagOptions(StageOptions):
     @field_validator("labels", mode="before")
     @classmethod
     def _read_labels(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not value.startswith(FROM_FILE):
-            return value
-        try:
-            lines = Path(value.removeprefix(FROM_FILE)).expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"the file of labels cannot be read: {error}") from error
-        return tuple(line.strip() for line in lines if line.strip())
+        return names_given(value)
 
     @field_validator("labels")
     @classmethod

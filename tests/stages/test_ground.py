@@ -14,7 +14,7 @@ from etl.models.grounding_dino import Raw
 from etl.settings import load_catalog
 from etl.shapes.world.words import COLOURS, SHAPES, TAGS
 from etl.stages.contract import WorkItem
-from etl.stages.ground import GroundStage, instance_key
+from etl.stages.ground import GroundOptions, GroundStage, instance_key
 from etl.stages.masks import Rle, decode
 from etl.stages.prompts import Prompt, plan_prompts
 
@@ -117,6 +117,24 @@ def test_both_prompt_styles_answer_with_tags(root: Path, style: str):
     stage = loaded_stage("ground", root, **ANY, prompt_style=style)
     (result,) = stage.process([tagged(6)])
     assert {row["label"] for row in result.rows["instances"]} <= set(NAMES)
+
+
+def test_prompts_name_tags_in_the_order_of_the_taggers_list(root: Path, tmp_path: Path):
+    listed = tmp_path / "ram_tag_list.txt"
+    listed.write_text("\n".join(["unknown", *NAMES[::-1], NAMES[0]]))
+    stage = loaded_stage("ground", root, prompt_style="joined", tag_list=f"file:{listed}")
+    (prompt,) = stage._prompts(tagged(6, sorted(NAMES)))
+    assert list(prompt.tags) == NAMES[::-1]
+
+
+def test_the_list_of_tags_is_in_the_annotators_record_by_its_digest_and_only_where_it_is_given(tmp_path: Path):
+    listed = tmp_path / "list.txt"
+    listed.write_text("b\na\n")
+    assert not [key for key in GroundOptions().model_dump() if key.startswith("tag_list")]
+    record = GroundOptions(tag_list=f"file:{listed}").model_dump(mode="json")
+    listed.write_text("a\nb\n")
+    other = GroundOptions(tag_list=f"file:{listed}").model_dump(mode="json")
+    assert record["tag_list_sha256"] != other["tag_list_sha256"]
 
 
 def test_the_joined_style_keeps_a_box_whose_only_sure_token_is_no_tags(root: Path):

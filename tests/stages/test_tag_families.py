@@ -103,7 +103,7 @@ def test_labels_may_stand_in_a_file_whose_lines_are_what_counts(folders: dict[st
         ({"labels": ["cat", "cat"]}, "label 'cat' is empty or given twice"),
         ({"labels": ["cat", " "]}, "label ' ' is empty or given twice"),
         ({"labels": []}, "at least 1 item"),
-        ({"labels": "file:/nowhere.txt"}, "the file of labels cannot be read"),
+        ({"labels": "file:/nowhere.txt"}, "the file of names cannot be read"),
         ({"labels": "cat"}, "tuple"),
         ({"labels": ["cat"], "label_templates": ["a photo"]}, "has no {} for the label"),
         ({"labels": ["cat"], "label_templates": ["a {colour} {}"]}, "only {} and {article} are filled in"),
