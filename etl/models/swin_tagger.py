@@ -97,7 +97,9 @@ class SwinTagger:
     @torch.inference_mode()
     def scores_of(self, tokens: torch.Tensor) -> npt.NDArray[np.float32]:
         """Sigmoid scores [pictures, tags] of what ``see`` gave."""
-        scores: npt.NDArray[np.float32] = torch.sigmoid(self.head(tokens).float()).cpu().numpy()
+        logits = self.head(tokens).float().cpu()
+        # Row by row: a CPU's vectors end elsewhere in another row, and with them the last bit of a sigmoid changes.
+        scores: npt.NDArray[np.float32] = torch.stack([torch.sigmoid(row) for row in logits]).numpy()
         return scores
 
 
