@@ -42,7 +42,7 @@ MODELS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "ram": ("tag", {"tagger": "small-ram"}, {}),
     "ram-plus": ("tag", {"tagger": "small-ram-plus"}, {"quantile": 0.9}),
     "hq": ("ground", {"detector": "small-dino", "segmenter": "small-sam-hq"}, BOXES),
-    "plain": ("ground", {"detector": "small-dino", "segmenter": "small-sam"}, {**BOXES, "prompt_style": "joined"}),
+    "plain": ("ground", {"detector": "small-dino", "segmenter": "small-sam"}, {**BOXES, "quantile": None, "prompt_style": "joined"}),
     "blip2": ("caption", {"captioner": "small-blip2"}, SENTENCES),
     "tag2text": ("caption", {"captioner": "small-tag2text"}, SENTENCES),
     "clip": ("embed", {"encoder": "small-clip"}, {}),

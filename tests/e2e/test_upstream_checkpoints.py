@@ -123,7 +123,7 @@ def test_every_picture_has_one_outcome_of_every_stage_and_none_failed(world: Wor
         if stage != "embed":  # pictures share the vectors of texts
             made = {row["image_id"] for row in world.rows(table, chain)}
             assert made == {row["image_id"] for row in own if row["status"] == "ok"}
-    assert {row["reason"] for row in outcomes if row["stage"] == "ground"} >= {"no_boxes", None}
+    assert sum(row["status"] == "ok" for row in outcomes if row["stage"] == "ground") > 5
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids="-".join)
