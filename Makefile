@@ -50,7 +50,7 @@ distclean: clean ## clean, and remove .venv, .tools and all caches too
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: test
-test: lint ## Everything CI runs: lint, then all tests
+test: lint ## lint, then all tests; CI runs this and test-reference
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: reference

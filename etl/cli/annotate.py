@@ -56,7 +56,7 @@ def run(
 
         groundlake annotate run --source mine
 
-        groundlake annotate run --stages tag,ground --model tag=ram-plus --device cuda:0
+        groundlake annotate run --stages tag,ground --model tag=ram-plus-swin-large --device cuda:0
 
         groundlake annotate run --shard 3f1c9a --force
     """
@@ -141,7 +141,7 @@ def _model(text: str) -> tuple[str, str]:
     if not (stage and equals and name):
         raise ConfigurationError(
             f"--model {text!r}: expected STAGE=NAME",
-            remedy="for example: --model tag=ram; see 'groundlake models list'",
+            remedy="for example: --model tag=ram-swin-large; see 'groundlake models list'",
         )
     return stage, name
 
