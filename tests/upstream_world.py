@@ -24,8 +24,7 @@ from etl.settings import Settings
 TAGS = ("cat", "dog", "rubik's cube", "x-ray", "3D glasses", *(f"thing number {number}" for number in range(35)))
 OFF = "dog"  # its threshold is 1
 LIMITS = {tag: 1.0 if tag == OFF else round(0.45 + 0.0075 * number, 4) for number, tag in enumerate(TAGS)}
-# Of random numbers some boxes come out.
-BOXES = {"quantile": 0.3, "text_threshold": 0.0, "nms_iou": 0.9, "max_boxes": 5}
+BOXES = {"box_threshold": 0.3, "text_threshold": 0.0, "nms_iou": 0.9, "max_boxes": 5}
 SENTENCES = {"beams": 2, "max_new_tokens": 5}
 WEIGHTS = {
     "small-ram": "ram",
@@ -42,7 +41,7 @@ MODELS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "ram": ("tag", {"tagger": "small-ram"}, {}),
     "ram-plus": ("tag", {"tagger": "small-ram-plus"}, {"quantile": 0.9}),
     "hq": ("ground", {"detector": "small-dino", "segmenter": "small-sam-hq"}, BOXES),
-    "plain": ("ground", {"detector": "small-dino", "segmenter": "small-sam"}, {**BOXES, "quantile": None, "prompt_style": "joined"}),
+    "plain": ("ground", {"detector": "small-dino", "segmenter": "small-sam"}, {**BOXES, "prompt_style": "joined"}),
     "blip2": ("caption", {"captioner": "small-blip2"}, SENTENCES),
     "tag2text": ("caption", {"captioner": "small-tag2text"}, SENTENCES),
     "clip": ("embed", {"encoder": "small-clip"}, {}),
