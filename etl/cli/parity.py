@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from etl.reference.questions import Question
 
 PICTURES = 3
-LIMIT = 1e-4
+LIMIT = 1e-5
 SMALL, USUAL = (64, 48), (640, 480)  # sizes of the pictures that are drawn where none are given
 BOXES = ((0.1, 0.1, 0.6, 0.7), (0.4, 0.3, 0.95, 0.9), (0.0, 0.0, 1.0, 1.0))  # xyxy, shares of a picture
 PICTURE_FILES = (".jpg", ".jpeg", ".png", ".webp")
@@ -168,6 +168,9 @@ def _show(found: Parity) -> None:
     if found.mask_pixels is not None:
         margin = f", their logits at most {found.mask_margin:.2g} of the largest" if found.mask_pixels_apart else ""
         out.print(f"mask pixels that differ: {found.mask_pixels_apart} of {found.mask_pixels}{margin}", markup=False)
+    if found.proposals is not None:
+        margin = f", their scores at most {found.proposal_margin:.2g} apart" if found.proposals_apart else ""
+        out.print(f"proposals that differ: {found.proposals_apart} of {found.proposals}{margin}", markup=False)
     if found.labels is not None:
         margin = f", at most {found.label_margin:.2g} from their threshold" if found.labels_apart else ""
         out.print(f"labels that differ: {len(found.labels_apart)} of {found.labels}{margin}", markup=False)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from etl.reference.questions import Answer
 
 BOX_THRESHOLD, TEXT_THRESHOLD = 0.35, 0.25  # those of groundingdino's own demo
-NUMBERS = ("logits", "ious", "boxes", "probabilities", "scores")
+NUMBERS = ("logits", "ious", "proposals", "boxes", "probabilities", "scores")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Difference:
     """How far two engines are apart in one kind of number.
 
     Attributes:
-        name: What is compared: ``logits``, ``ious``, ``boxes``, ``probabilities`` or ``scores``.
+        name: What is compared, one of ``NUMBERS``; ``proposals`` are a detector's scores of its feature cells.
         largest: The largest difference.
         relative: The same as a share of upstream's largest number; 0.0 when both have none but zeros.
     """
@@ -44,6 +44,10 @@ class Parity:
         labels: Labels that either engine gave; None where there are none.
         labels_apart: Those that only one gave, as ``picture 0: 'red circle' upstream only``.
         label_margin: How far from its threshold upstream's score of such a label is at most.
+        proposals: Feature cells that a detector goes on with; None where there are none.
+        proposals_apart: Places among them at which the engines would have chosen another cell. What follows is
+            compared for upstream's choice.
+        proposal_margin: How far upstream's scores of such two cells are apart at most, as a share of its largest.
         captions: Captions that both gave; None where none were asked for.
         captions_apart: Those that differ, as ``picture 0: 'a star' upstream, 'a square' ours``.
     """
@@ -57,6 +61,9 @@ class Parity:
     labels: int | None = None
     labels_apart: tuple[str, ...] = ()
     label_margin: float = 0.0
+    proposals: int | None = None
+    proposals_apart: int = 0
+    proposal_margin: float = 0.0
     captions: int | None = None
     captions_apart: tuple[str, ...] = ()
 
@@ -67,6 +74,8 @@ class Parity:
             found.append(f"mask pixels differ whose logits are {self.mask_margin:.2g} from 0")
         if self.label_margin > limit:
             found.append(f"labels differ whose scores are {self.label_margin:.2g} from their threshold")
+        if self.proposal_margin > limit:
+            found.append(f"proposals are chosen whose scores are {self.proposal_margin:.2g} apart")
         if self.captions_apart:
             found.append(f"{len(self.captions_apart)} captions differ")
         return found
@@ -79,11 +88,14 @@ def compare(family: str, theirs: Sequence[Answer], ours: Sequence[Answer]) -> Pa
     if "masks" in ours[0]:
         return Parity(family, len(ours), differences, *_masks(theirs, ours))
     if "ids" in ours[0]:
-        return Parity(family, len(ours), differences, None, 0, 0.0, *_labels(pairs, labels, _label_margin))
+        apart = _labels(pairs, labels, _label_margin)
+        return Parity(family, len(ours), differences, None, 0, 0.0, *apart, *_proposals(pairs))
     if "tags" in ours[0]:
         said = len(ours) if "caption" in ours[0] else None
         apart = _labels(pairs, tags, _tag_margin)
-        return Parity(family, len(ours), differences, None, 0, 0.0, *apart, said, _captions(pairs))
+        return replace(
+            Parity(family, len(ours), differences, None, 0, 0.0, *apart), captions=said, captions_apart=_captions(pairs)
+        )
     return Parity(family, len(ours), differences)
 
 
@@ -124,6 +136,17 @@ def _labels(
         if upstream != own:
             farthest = max(farthest, margin(one, other))
     return count, tuple(apart), farthest
+
+
+def _proposals(pairs: Sequence[tuple[Answer, Answer]]) -> tuple[int, int, float]:
+    count, apart, farthest = 0, 0, 0.0
+    for theirs, ours in pairs:
+        scores = theirs["proposals"].astype(np.float64)
+        other = theirs["chosen"] != ours["chosen"]
+        margins = np.abs(scores[theirs["chosen"]] - scores[ours["chosen"]])[other]
+        count, apart = count + len(other), apart + int(other.sum())
+        farthest = max(farthest, float(margins.max(initial=0.0)) / (float(np.abs(scores).max()) or 1.0))
+    return count, apart, farthest
 
 
 def _label_margin(theirs: Answer, ours: Answer) -> float:

@@ -54,7 +54,8 @@ def parity(family: str, folder: Path, question: Question, work: Path, ours: Path
         WorkerLostError: The worker died.
     """
     own = converted(family, folder, work / "converted") if ours is None else ours
-    return compare(family, upstream_answers(family, folder, question), our_answers(family, own, question))
+    theirs = upstream_answers(family, folder, question)
+    return compare(family, theirs, our_answers(family, own, question, theirs))
 
 
 def _set_sides(path: Path, sides: list[int] | None) -> None:

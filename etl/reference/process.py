@@ -123,7 +123,7 @@ class Worker:
         except TimeoutError as error:
             self._process.kill()
             self._process.wait()
-            raise self._lost(f"did not answer within {timeout:.0f} s") from error
+            raise self._lost(f"did not answer within {timeout:g} s") from error
         except (EOFError, BrokenPipeError, ValueError) as error:  # ValueError: it was closed before
             raise self._lost(f"ended with code {self._end()}") from error
 

@@ -59,7 +59,7 @@ def _asked(question: Question) -> Iterator[tuple[Answer, dict[str, Any]]]:
             arrays["boxes"] = np.asarray(question.boxes[index], np.float64)
             words["full"] = True
         if question.prompts:
-            words["prompt"] = question.prompts[index]
+            words |= {"prompt": question.prompts[index], "proposals": True}
         if question.captions:
             words["caption"] = True
         yield arrays, words

@@ -16,8 +16,9 @@ def tagged(scores: list[float], tags: list[str], **more: Any) -> dict[str, Any]:
     return {"scores": np.asarray(scores), "tags": np.asarray(tags), "names": names, "thresholds": thresholds, **more}
 
 
-def detected(*rows: list[float], ids: tuple[int, ...] = (200, 203)) -> dict[str, Any]:
-    return {"probabilities": np.asarray(rows), "ids": np.asarray(ids)}
+def detected(*rows: list[float], ids: tuple[int, ...] = (200, 203), chosen: tuple[int, ...] = (0, 1)) -> dict[str, Any]:
+    proposals = {"proposals": np.asarray([-4.0, 3.0, 3.0 - 1e-6, 1.0]), "chosen": np.asarray(chosen)}
+    return {"probabilities": np.asarray(rows), "ids": np.asarray(ids), **proposals}
 
 
 def test_differences_are_given_as_they_are_and_as_a_share_of_the_largest_value():
@@ -70,6 +71,17 @@ def test_a_box_that_rounding_takes_over_its_threshold_is_no_difference_of_labels
 def test_prompts_with_other_tokens_are_never_the_same():
     found = compare("groundingdino", [detected([0.5, 0.4])], [detected([0.5, 0.4], ids=(200, 204))])
     assert found.label_margin == 1.0
+
+
+@pytest.mark.parametrize(("chosen", "margin"), [((1, 2), 0.0), ((2, 1), 2.5e-7), ((1, 3), 0.5)])
+def test_proposals_may_be_chosen_in_another_order_where_their_scores_are_the_same_but_for_rounding(
+    chosen: tuple[int, int], margin: float
+):
+    found = compare("groundingdino", [detected([0.5, 0.4], chosen=(1, 2))], [detected([0.5, 0.4], chosen=chosen)])
+    assert found.proposals == 2
+    assert found.proposals_apart == sum(one != other for one, other in zip(chosen, (1, 2), strict=True))
+    assert found.proposal_margin == pytest.approx(margin, abs=1e-6)
+    assert bool(found.beyond(1e-5)) == (margin > 1e-5)
 
 
 def test_a_tag_that_only_one_engine_gives_is_named_and_twins_of_a_name_are_two():

@@ -31,6 +31,8 @@ class GroundingDino:
         self.text = folder / "text" if (folder / "text").is_dir() else folder
         self.network = network_of(folder, device, seed, self._build)
         self.tokenizer, self.device = self.network.tokenizer, device
+        self.network.transformer.enc_out_class_embed.register_forward_hook(self._keep)
+        self.scores = torch.zeros(0)
         self.sides = tuple(read_sizes(folder).get("sides", SIDES))
         shapes = import_module(f"{PACKAGE}.datasets.transforms")
         resize = shapes.RandomResize(sizes=[self.sides[0]], max_size=self.sides[1])
@@ -59,7 +61,8 @@ class GroundingDino:
     def _detect(self, asked: Message) -> Arrays:
         """``boxes`` (centre, width and height as shares), ``probabilities`` per token of the prompt, and its ``ids``.
 
-        The prompt is ``ids`` that the other side planned, else the header's ``prompt``, in upstream's own tokens.
+        The prompt is ``ids`` that the other side planned, else the header's ``prompt``, in upstream's own tokens. If
+        asked for, also ``proposals``, the score of every feature cell, and ``chosen``, the cells that are gone on with.
         """
         pixels, _ = self.steps(Image.fromarray(asked.arrays["picture"]), None)
         given = asked.arrays.get("ids")
@@ -68,7 +71,14 @@ class GroundingDino:
         self.network.tokenizer = self.tokenizer if given is None else _Given(ids)
         output = self.network(pixels[None].to(self.device), captions=[prompt])
         probabilities: Any = output["pred_logits"][0, :, : len(ids)].sigmoid()
-        return {"boxes": output["pred_boxes"][0], "probabilities": probabilities, "ids": np.asarray(ids)}
+        answer: Arrays = {"boxes": output["pred_boxes"][0], "probabilities": probabilities, "ids": np.asarray(ids)}
+        if asked.header.get("proposals"):
+            chosen: Any = torch.topk(self.scores, int(self.network.num_queries))[1]
+            answer |= {"proposals": np.asarray(self.scores.cpu()), "chosen": np.asarray(chosen.cpu())}
+        return answer
+
+    def _keep(self, _module: Any, _given: Any, output: torch.Tensor) -> None:
+        self.scores = output[0].max(-1)[0]
 
     def _build(self, sizes: dict[str, Any], state: State | None) -> Any:
         width = 96 if state is None else state["backbone.0.patch_embed.proj.weight"].shape[0]
