@@ -66,6 +66,7 @@ class TextEncoder:
                 padding="max_length",  # never to the longest of the batch
                 truncation=True,
                 max_length=int(self.network.config.max_position_embeddings),
+                split_special_tokens=True,  # an end token written out in a text is not its end
                 return_tensors="pt",
             )
             output = self.network(

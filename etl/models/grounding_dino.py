@@ -73,8 +73,9 @@ class Detector:
         return int(min(self.network.config.max_text_len, self.network.config.text_config.max_position_embeddings))
 
     def tokens(self, text: str) -> list[int]:
-        """Token ids of a piece of text, without [CLS] and [SEP]."""
-        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
+        """Token ids of a piece of text, without [CLS] and [SEP]; those written out in it are text like any other."""
+        given = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return [int(token) for token in given["input_ids"]]
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of token ids."""

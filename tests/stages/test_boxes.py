@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.stages.boxes import iou, is_degenerate, suppress, to_pixels
@@ -62,6 +62,32 @@ def test_of_equal_scores_the_earlier_box_stays():
 def test_an_overlap_of_just_the_limit_is_allowed():
     boxes = np.asarray([[0, 0, 10, 10], [0, 0, 10, 5]], np.float64)
     assert suppress(boxes, [0.9, 0.8], ["a", "a"], 0.5, class_agnostic=True) == [0, 1]
+
+
+SIDES = st.tuples(*[st.integers(0, 60)] * 4).map(lambda b: (min(b[0], b[2]), min(b[1], b[3]), *map(max, b[:2], b[2:])))
+FOUND = st.lists(st.tuples(SIDES, st.sampled_from([0.25, 0.5, 0.75, 0.9]), st.sampled_from("ab")), max_size=12)
+
+
+@settings(deadline=None, derandomize=True)
+@given(found=FOUND, limit=st.floats(0, 1), agnostic=st.booleans())
+def test_what_stays_overlaps_no_more_than_allowed_and_what_goes_does_so_with_a_better_one(
+    found: list[tuple[tuple[int, ...], float, str]], limit: float, agnostic: bool
+):
+    boxes = np.asarray([box for box, _, _ in found], np.float64).reshape(-1, 4)
+    scores, labels = [score for _, score, _ in found], [label for _, _, label in found]
+    kept = suppress(boxes, scores, labels, limit, agnostic)
+    assert [scores[index] for index in kept] == sorted((scores[index] for index in kept), reverse=True)
+
+    def rivals(one: int, other: int) -> bool:
+        return (agnostic or labels[one] == labels[other]) and iou(boxes[one], boxes[[other]])[0] > limit
+
+    assert not any(rivals(one, other) for place, one in enumerate(kept) for other in kept[:place])
+    for gone in set(range(len(found))) - set(kept):
+        better = [index for index in kept if (-scores[index], index) < (-scores[gone], gone)]
+        assert any(rivals(gone, other) for other in better)
+    assert suppress(boxes[kept], [scores[k] for k in kept], [labels[k] for k in kept], limit, agnostic) == list(
+        range(len(kept))
+    )
 
 
 def test_no_boxes_give_none():

@@ -8,9 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.errors import ConfigurationError
+from etl.models.grounding_dino import Detector
 from etl.models.tokenizers import detector_tokenizer
 from etl.models.tokens import CLS, COMMA, DOT, QUESTION, SEP
 from etl.stages.prompts import match_boxes, plan_prompts
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """A detector's tokens, without its network."""
+    made = object.__new__(Detector)
+    made.tokenizer = TOKENIZER
+    return made
+
 
 TOKENIZER = detector_tokenizer(["dog", "traffic", "light", "cube", "ball"])
 TAGS = ["dog", "traffic light", "t-shirt", "ball (toy)", "rubik's cube", "3d glasses", "st. bernard", "who?", "a, b"]
@@ -65,6 +75,53 @@ def test_nothing_is_lost_or_cut_whatever_the_tags(tags: list[str], limit: int):
         assert (prompt.ids[0], prompt.ids[-1]) == (CLS, SEP)
         for tag, (start, stop) in zip(prompt.tags, prompt.spans, strict=True):
             assert list(prompt.ids[start:stop]) == tokens(tag.replace(".", " "))
+
+
+MARKS = [
+    "[SEP]",
+    "[CLS]",
+    "[PAD]",
+    "a [MASK] b",
+    "...",
+    "?!",
+    ".",
+    ",",
+    "it's",
+    "a-b",
+    "A.B",
+    "a b",
+    "3d",
+    "\u200b",
+    "",
+]
+ANY_TAG = st.one_of(st.sampled_from(MARKS), st.text(max_size=8), st.text("ab.,-'? 7", max_size=8))
+
+
+@pytest.mark.parametrize("style", ["phrases", "joined"])
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(tags=st.lists(ANY_TAG, max_size=25), limit=st.integers(48, 90), data=st.data())
+def test_any_text_is_asked_for_once_and_its_tokens_lead_back_to_it(
+    detector: Detector, style: str, tags: list[str], limit: int, data: st.DataObject
+):
+    one_phrase = {tag: tag.replace(".", " ").replace("?", " ") if style == "phrases" else tag for tag in tags}
+    prompts = plan_prompts(tags, detector.tokens, limit, style)
+    assert [tag for prompt in prompts for tag in prompt.tags] == [
+        tag for tag in tags if detector.tokens(one_phrase[tag])
+    ]
+    for prompt in prompts:
+        assert len(prompt.ids) <= limit
+        assert (prompt.ids[0], prompt.ids[-1], prompt.ids[1:-1].count(SEP)) == (CLS, SEP, 0)
+        spans = [position for span in prompt.spans for position in range(*span)]
+        assert spans == sorted(set(spans)), "no token belongs to two tags"
+        if style == "phrases":
+            assert prompt.ids.count(DOT) == len(prompt.tags), "each is a phrase of its own"
+            assert {0, CLS, SEP, DOT, QUESTION}.isdisjoint(prompt.ids[position] for position in spans)
+        number = data.draw(st.integers(0, len(prompt.tags) - 1), label="tag")
+        probabilities = np.full((1, len(prompt.ids)), 0.1, np.float32)
+        probabilities[0, slice(*prompt.spans[number])] = 0.6
+        (match,) = match_boxes(probabilities, prompt, 0.2, style)
+        assert (match.tag, match.score) == (prompt.tags[number], pytest.approx(0.6))
+        assert match.ids == prompt.ids[slice(*prompt.spans[number])]
 
 
 def test_prompts_are_as_few_as_they_can_be():
