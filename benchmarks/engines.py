@@ -5,7 +5,7 @@ the calls that stages make. Each is compared with two things of the same run: th
 same precision, and the source pipelines' way: float32, plain attention, one picture or crop at a time. Last comes the
 whole chain: tag, ground, segment, and the captions of five crops per picture.
 
-A fresh folder for the real sizes takes 16 GB (``--folder`` keeps it); BLIP-2 in float32 takes 15 GB of the device.
+A fresh folder for the real sizes takes 18 GB (``--folder`` keeps it); BLIP-2 in float32 takes 15 GB of the device.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import engines_chain as chains
 import engines_folders as folders
 import engines_tasks as tasks
 import torch
-from engines_measure import flops, kind_of, matmul_rate, seconds, source_way
+from engines_measure import flops, kind_of, matmul_rate, seconds, short, source_way
 
 from etl.stages.device import device_name, resolve_device
 
-LADDER = {"cpu": [1, 8], "cuda": [1, 4, 16, 64, 128]}
+LADDER = {"cpu": [1, 8], "cuda": [1, 4, 16, 64]}
 CHAIN_IMAGES = {"real": 64, "small": 8}
 NETWORKS = {
     "real": list(folders.VARIANTS),
@@ -210,13 +210,13 @@ def table(rows: list[Row]) -> str:
     ]
     for row in rows:
         best = row.best
-        whole = f"{best.batch / best.whole:.3g}/s" if best.whole else ""
+        whole = f"{short(best.batch / best.whole)}/s" if best.whole else ""
         beside = [f"preprocessing {row.preparing:.0%}"] if best.whole else []
         beside += [f"tokens after the first {row.decoding:.0%}"] if row.decoding is not None else []
         lines.append(
-            f"| {row.name}{' ' + row.part if row.part else ''} | {row.gflop:.4g} per {row.item} | {row.precision} "
-            f"| {best.batch} | {row.rate:.3g}/s | {row.share:.0%} of {row.limit:.3g}/s | {whole} "
-            f"| {1 / row.source:.3g}/s | {row.ratio:.1f} x | {', '.join(beside)} |"
+            f"| {row.name}{' ' + row.part if row.part else ''} | {short(row.gflop)} per {row.item} | {row.precision} "
+            f"| {best.batch} | {short(row.rate)}/s | {row.share:.0%} of {short(row.limit)}/s | {whole} "
+            f"| {short(1 / row.source)}/s | {row.ratio:.1f} x | {', '.join(beside)} |"
         )
     return "\n".join(lines)
 

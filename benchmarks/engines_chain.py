@@ -11,7 +11,7 @@ from typing import Any
 
 import engines_tasks as tasks
 import torch
-from engines_measure import kind_of, seconds, source_way
+from engines_measure import kind_of, seconds, short, source_way
 
 LINKS = {"tag": "ram", "ground": "groundingdino", "segment": "sam-vit-h", "caption": "blip2-opt-2.7b"}
 PER_PICTURE = {"tag": 1, "ground": 1, "segment": 1, "caption": tasks.CROPS}
@@ -112,9 +112,9 @@ def table(links: list[Link]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {link.stage} | {link.batch or ''} | {link.ours * 1e3:.3g} | {link.ours / ours:.0%} "
-        f"| {link.source * 1e3:.3g} | {link.source / link.ours:.1f} x "
-        f"| {link.half * 1e3:.3g} | {link.half / link.ours:.1f} x |"
+        f"| {link.stage} | {link.batch or ''} | {short(link.ours * 1e3)} | {link.ours / ours:.0%} "
+        f"| {short(link.source * 1e3)} | {link.source / link.ours:.1f} x "
+        f"| {short(link.half * 1e3)} | {link.half / link.ours:.1f} x |"
         for link in [*links, every]
     ]
     return "\n".join(lines)

@@ -21,6 +21,15 @@ from etl.models.reading import DTYPES
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is timed
 
 
+def short(value: float) -> str:
+    """A number with three digits that count.
+
+    >>> short(1204.3), short(0.0332)
+    ('1,204', '0.0332')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def kind_of(device: str) -> str:
     """``cpu`` or ``cuda``."""
     return device.partition(":")[0]
