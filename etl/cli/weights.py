@@ -26,7 +26,9 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Weights of th
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Weights of the catalog.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Weights of the catalog: 'groundlake models list'.")
+    ],
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Accept the licences that are printed, as a script must.")
     ] = False,
@@ -67,7 +69,7 @@ def pull(
 def add(
     name: NameArgument,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…|FOLDER", help="Its files under upstream's names, or their folder.")
+        list[Path], typer.Argument(metavar="FILE|FOLDER", help="Its files under upstream's names, or their folder.")
     ],
     lake: LakeOption = None,
 ) -> None:
@@ -88,7 +90,9 @@ def add(
 
 
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Weights of the catalog; else all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Weights of the catalog; else all that the lake has.")
+    ] = None,
     lake: LakeOption = None,
 ) -> None:
     """Check every stored file of weights against the sha256 it was added with. Exit code 65 when one differs.

@@ -35,9 +35,12 @@ def read_lines(folder: Path, names: Sequence[str]) -> tuple[str, list[str]]:
     try:
         lines = [line.strip() for line in (folder / name).read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the weights folder {folder} has no readable {name}: {error}") from error
+        raise ConfigurationError(
+            f"the weights folder {folder} has no readable {name}: {error}",
+            remedy=f"take upstream's {names[0]} as it is",
+        ) from error
     if not any(lines):
-        raise ConfigurationError(f"{folder / name} is empty")
+        raise ConfigurationError(f"{folder / name} is empty", remedy=f"take upstream's {names[0]} as it is")
     return name, [line for line in lines if line]
 
 
@@ -70,20 +73,25 @@ def read_thresholds(folder: Path, names: Sequence[str], n_tags: int) -> npt.NDAr
         ConfigurationError: The file is missing, or a line of it is no number from 0 to 1, or their number is another.
     """
     name, lines = read_lines(folder, names)
-    try:
-        values = np.asarray([float(line) for line in lines], dtype=np.float64)
-    except ValueError as error:
-        raise ConfigurationError(f"{folder / name}: {error}") from error
-    if len(values) != n_tags:
+    if len(lines) != n_tags:
         raise ConfigurationError(
-            f"{folder}: the network answers for {n_tags} tags, but {len(values)} lines in {name}",
+            f"{folder}: the network answers for {n_tags} tags, but {len(lines)} lines in {name}",
             remedy="take the list that belongs to the checkpoint",
         )
-    if not ((values >= 0) & (values <= OFF)).all():
+    values = np.asarray([_share(line) for line in lines], dtype=np.float64)
+    for wrong in np.flatnonzero(~((values >= 0) & (values <= OFF))):
         raise ConfigurationError(
-            f"{folder / name}: thresholds are shares from 0 to 1, got {values.min()} to {values.max()}"
+            f"{folder / name}: threshold {wrong + 1} is {lines[wrong]!r}, where a share from 0 to 1 was expected",
+            remedy=f"correct it, or take upstream's {names[0]} as it is",
         )
     return values
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def made_thresholds(where: str, rule: Mapping[str, Any], n_tags: int) -> npt.NDArray[np.float64]:

@@ -41,7 +41,9 @@ def test_a_list_that_says_nothing_is_refused(tmp_path: Path, content: bytes):
         read_tags(tmp_path, NAMES, 1)
 
 
-@pytest.mark.parametrize(("content", "words"), [("0.5\nhalf", "could not convert"), ("0.5\n65", "shares from 0 to 1")])
+@pytest.mark.parametrize(
+    ("content", "words"), [("0.5\nhalf", "threshold 2 is 'half'"), ("0.5\n65", "threshold 2 is '65'")]
+)
 def test_thresholds_that_are_no_shares_are_refused(tmp_path: Path, content: str, words: str):
     (tmp_path / "tag_list.txt").write_text(content)
     with pytest.raises(ConfigurationError, match=words):

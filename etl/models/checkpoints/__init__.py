@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
-from etl.errors import UnknownNameError
+from etl.errors import ConfigurationError, UnknownNameError
+from etl.models.checkpoints.errors import CheckpointError
 from etl.models.checkpoints.keys import Report
 from etl.models.checkpoints.signatures import recognise
 from etl.models.checkpoints.tokenizer import check_tokenizer
@@ -43,15 +44,23 @@ def convert(family: str, files: Mapping[str, Path], out: Path) -> Report:
         What became of every key.
 
     Raises:
-        CheckpointError: The files are damaged, carry code, are of another family, or are not whole.
-        ConfigurationError: A tag list does not fit its network, or a file cannot be opened.
+        CheckpointError: The files are damaged, carry code, are of another family, or are not whole; or a tag list or a
+            tokenizer does not fit its network.
+        ConfigurationError: A file cannot be opened.
         UnknownNameError: There is no such family.
     """
     module = _MODULES.get(family)
     if module is None:
         raise UnknownNameError("family of networks", family, list(_MODULES))
-    report: Report = import_module(f"{__name__}.{module}").convert(files, out)
-    check_tokenizer(family, out)
+    try:
+        report: Report = import_module(f"{__name__}.{module}").convert(files, out)
+        check_tokenizer(family, out)
+    except ConfigurationError as error:
+        if str(out) not in error.message:
+            raise
+        # What a stage would say of the folder that was just written is said of the files it was made of.
+        message = error.message.replace(f"{out}/", "").replace(str(out), "the files given")
+        raise CheckpointError(message, remedy=error.remedy) from error
     return report
 
 

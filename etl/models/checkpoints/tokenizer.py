@@ -6,8 +6,6 @@ from pathlib import Path
 
 from transformers import AutoConfig, BertTokenizer
 
-from etl.errors import ConfigurationError
-from etl.models.checkpoints.errors import CheckpointError
 from etl.models.folders import read_json
 from etl.models.grounding_dino import check_special_ids
 from etl.models.reading import TOKENIZER_FILES, read_tokenizer
@@ -22,18 +20,13 @@ def check_tokenizer(family: str, out: Path) -> None:
     A store enforces the files that it was first given: a wrong tokenizer must not be among them.
 
     Raises:
-        CheckpointError: It cannot be read, asks for code, or is not that of the network, as far as ids tell.
+        ConfigurationError: It cannot be read, asks for code, or is not that of the network, as far as ids tell.
     """
-    try:
-        if family in READ_BY_KIND:
-            config = AutoConfig.from_pretrained(out, local_files_only=True, trust_remote_code=False)
-            tokenizer = read_tokenizer(out, int(getattr(config, "text_config", config).vocab_size))
-            if family == "groundingdino":
-                check_special_ids(out, tokenizer)
-        elif family == "tag2text" and any((out / name).is_file() for name in TOKENIZER_FILES):
-            vocabulary = int(read_json(out, "config.json")["text"]["vocab_size"])
-            special_ids(out, read_tokenizer(out, vocabulary, BertTokenizer), vocabulary)
-    except ConfigurationError as error:
-        # The folder is a passing one: what the user knows are the files.
-        message = error.message.replace(f"{out}/", "").replace(f"in {out}", "that was given")
-        raise CheckpointError(message, remedy=error.remedy) from error
+    if family in READ_BY_KIND:
+        config = AutoConfig.from_pretrained(out, local_files_only=True, trust_remote_code=False)
+        tokenizer = read_tokenizer(out, int(getattr(config, "text_config", config).vocab_size))
+        if family == "groundingdino":
+            check_special_ids(out, tokenizer)
+    elif family == "tag2text" and any((out / name).is_file() for name in TOKENIZER_FILES):
+        vocabulary = int(read_json(out, "config.json")["text"]["vocab_size"])
+        special_ids(out, read_tokenizer(out, vocabulary, BertTokenizer), vocabulary)

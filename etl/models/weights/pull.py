@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from etl.errors import ConfigurationError, DataError, RetryableError
+from etl.errors import DataError, RetryableError
 from etl.models.store import ModelStore, Stored
 from etl.models.weights.add import LINKED, Added, store
 from etl.models.weights.download import Wanted, download, remote_size
@@ -50,7 +50,7 @@ def pull(
         check_recorded(digests, stored)
         try:
             added = store(models, entry, {name: one.path for name, one in wanted.items()}, digests, scratch)
-        except (DataError, ConfigurationError):
+        except DataError:
             for one in wanted.values():
                 if one.sha256 is None:  # it may be this file that is wrong: the next pull fetches it anew
                     one.path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from tiny_taggers import TAGS, write_tagger
 from upstream_facts import upstream_state
 from upstream_layouts import hub_weights, small_groundingdino, small_sam, upstream_layout
 
-from etl.errors import ConfigurationError, UnknownNameError
+from etl.errors import UnknownNameError
 from etl.models.checkpoints import convert, groundingdino, ram, recognise, sam
 from etl.models.checkpoints.errors import CheckpointError, QuantisedError, WrongFamilyError, WrongKeysError
 from etl.models.tokenizers import detector_tokenizer
@@ -179,7 +179,16 @@ def test_a_missing_tag_list_is_named(ram_files: dict[str, Path], out: Path):
 
 def test_a_tag_list_of_another_length_is_refused_before_weights_are_written(ram_files: dict[str, Path], out: Path):
     ram_files["ram_tag_list.txt"].write_text("\n".join(TAGS[1:]))
-    with pytest.raises(ConfigurationError, match=r"8 tags in ram_tag_list.txt, but the network answers for 9"):
+    with pytest.raises(CheckpointError, match=r"given: 8 tags in ram_tag_list.txt, but the network answers for 9"):
+        convert("ram", ram_files, out)
+    assert not (out / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("threshold", ["nan", "inf", "1.5", "-0.1", "half"])
+def test_a_threshold_that_is_no_share_is_named(ram_files: dict[str, Path], out: Path, threshold: str):
+    ram_files["ram_tag_list_threshold.txt"].write_text("\n".join(["0.5"] * 3 + [threshold] + ["0.5"] * 5))
+    words = rf"^ram_tag_list_threshold.txt: threshold 4 is '{threshold}', where a share from 0 to 1(.|\n)*as it is$"
+    with pytest.raises(CheckpointError, match=words):
         convert("ram", ram_files, out)
     assert not (out / "model.safetensors").exists()
 
@@ -206,10 +215,10 @@ def _json(words: list[str]) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\x80\x04cposix\nsystem\n.", "the tokenizer that was given cannot be read"),
-        (b"{}", "the tokenizer that was given cannot be read"),
-        (b'{"version": "1.0", "model": {"type": "Other"}}', "the tokenizer that was given cannot be read"),
-        (_json(["star", "ring"]), "the tokenizer that was given has 1104 tokens, its network knows 1103"),
+        (b"\x80\x04cposix\nsystem\n.", "the tokenizer in the files given cannot be read"),
+        (b"{}", "the tokenizer in the files given cannot be read"),
+        (b'{"version": "1.0", "model": {"type": "Other"}}', "the tokenizer in the files given cannot be read"),
+        (_json(["star", "ring"]), "the tokenizer in the files given has 1104 tokens, its network knows 1103"),
         (_json(["star"]).replace(b'".":1012', b'"!":1012'), "GroundingDINO needs"),
     ],
     ids=["a pickle", "empty", "of no known kind", "larger than the network's", "of other separators"],
