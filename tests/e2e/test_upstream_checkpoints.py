@@ -201,31 +201,20 @@ class TestDisturbed:
         ids = {row["annotator_id"] for row in world.annotators(CHAINS[0]).values()}
         return {table: [row for row in shown(world.lake, table) if row["annotator_id"] in ids] for table in TABLES}
 
-    def lake(self, world: World, root: Path, *shards: Any) -> Lake:
-        return make_lake(root / "lake", Path(world.lake.uri) / "models", *shards)
-
     def assert_equal(self, lake: Lake, expected: dict[str, list[dict[str, Any]]]) -> None:
         for table, rows in expected.items():
             found = shown(lake, table)
             assert found == rows, f"{table}: {sum(a != b for a, b in zip(found, rows, strict=False))} rows differ"
         assert {len(rows) > 10 for rows in expected.values()} == {True}
 
-    def test_other_batches_and_slices_and_shards_in_another_order(self, world: World, expected: Any, tmp_path: Path):
-        lake = self.lake(world, tmp_path, ODD[9:], ODD[:2], ODD[8:1:-1])
-        catalog = write_catalog(tmp_path / "catalog", world.given, batch_size=5)
-        with place(tmp_path / "lake", catalog, tmp_path / "scratch", slice_size=12):
-            ran = command("annotate", "run", *model_arguments(*CHAINS[0]))
-        assert ran.code == 0, ran.err
-        self.assert_equal(lake, expected)
-
-    def test_killed_and_then_finished_by_two_at_once(
+    def test_in_other_batches_slices_and_shards_killed_and_then_finished_by_two_at_once(
         self, world: World, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        lake = self.lake(world, tmp_path, ODD[:6], ODD[6:])
-        catalog = write_catalog(tmp_path / "catalog", world.given, batch_size=3)
+        lake = make_lake(tmp_path / "lake", Path(world.lake.uri) / "models", ODD[8:2:-1], (*ODD[9:], *ODD[:3]))
+        catalog = write_catalog(tmp_path / "catalog", world.given, batch_size=5)
         arguments = ("annotate", "run", "--source", "hand", *model_arguments(*CHAINS[0]))
-        with place(tmp_path / "lake", catalog, tmp_path / "scratch", slice_size=2):
-            kill_at_slice(lake, 5, arguments)  # tags are there; boxes and masks of some pictures are
+        with place(tmp_path / "lake", catalog, tmp_path / "scratch", slice_size=3):
+            kill_at_slice(lake, 3, arguments)  # tags are there; boxes and masks of some pictures are
             real, twins = orders.finish_slice, []
 
             def twin_meanwhile(*given: Any) -> Any:
