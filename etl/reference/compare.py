@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from etl.errors import DataError
 from etl.reference.questions import Answer
 
 BOX_THRESHOLD, TEXT_THRESHOLD = 0.35, 0.25  # those of groundingdino's own demo
@@ -82,7 +83,7 @@ class Parity:
 
 
 def compare(family: str, theirs: Sequence[Answer], ours: Sequence[Answer]) -> Parity:
-    """How far two engines' answers to the same pictures are apart; raises ValueError when their shapes differ."""
+    """How far two engines' answers to the same pictures are apart; raises DataError when their shapes differ."""
     differences = tuple(_difference(name, theirs, ours) for name in NUMBERS if name in ours[0])
     pairs = list(zip(theirs, ours, strict=True))
     if "masks" in ours[0]:
@@ -185,7 +186,10 @@ def _difference(name: str, theirs: Sequence[Answer], ours: Sequence[Answer]) -> 
     apart, sizes = [0.0], [0.0]
     for picture, (one, other) in enumerate(zip(theirs, ours, strict=True)):
         if one[name].shape != other[name].shape:
-            raise ValueError(f"{name} of picture {picture}: {one[name].shape} upstream, {other[name].shape} ours")
+            raise DataError(
+                f"{name} of picture {picture} have the shape {one[name].shape} upstream, {other[name].shape} ours",
+                remedy="give both engines the weights of one network",
+            )
         upstream = one[name].astype(np.float64)
         apart.append(float(np.abs(upstream - other[name]).max(initial=0.0)))
         sizes.append(float(np.abs(upstream).max(initial=0.0)))

@@ -48,7 +48,7 @@ def _boxes(family: str, folder: Path, question: Question, theirs: Sequence[Answe
         ids = [CLS, *network.tokens(prompt), SEP]
         with choosing(network.network, their["chosen"]) as choice:
             (raw,) = network.detect([picture], [ids], 1)
-        made = {"proposals": choice.scores, "chosen": choice.chosen, "ids": np.asarray(ids)}
+        made: Answer = {"proposals": choice.scores, "chosen": choice.chosen, "ids": np.asarray(ids)}
         answers.append({"boxes": raw.boxes, "probabilities": raw.probabilities, **made})
     return answers
 

@@ -50,6 +50,7 @@ def parity(family: str, folder: Path, question: Question, work: Path, ours: Path
     Raises:
         CheckpointError: Our converter refuses the checkpoint.
         ConfigurationError: There is no reference environment, or the folder lacks something.
+        DataError: The answers have other shapes: the weights are of two networks.
         UpstreamError: Upstream's code failed.
         WorkerLostError: The worker died.
     """

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from etl.errors import DataError
 from etl.reference.compare import compare
 
 FULL = np.asarray([[[4.0, -2.0], [1e-8, 3.0]]], np.float32)
@@ -108,5 +109,5 @@ def test_captions_are_compared_word_by_word():
 
 
 def test_answers_of_other_shapes_are_not_compared():
-    with pytest.raises(ValueError, match="logits of picture 0"):
+    with pytest.raises(DataError, match="logits of picture 0"):
         compare("sam", [{"logits": np.zeros(2)}], [{"logits": np.zeros(3)}])

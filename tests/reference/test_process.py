@@ -150,6 +150,7 @@ def test_the_real_worker_in_an_interpreter_without_upstreams_packages_says_which
             with pytest.raises(ReferenceLacksError) as raised:
                 worker.open(family, tmp_path, seed=0)
             assert raised.value.module == module
+    assert worker._process.returncode == 0  # it ended by itself when its pipe was closed
 
 
 def test_a_missing_environment_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -70,10 +70,15 @@ def load(network: Any, state: State) -> Any:
 
 
 def shaken(network: Any, seed: int) -> Any:
-    """The network with every parameter random: zeros and ones of its initialisation would hide differences."""
+    """The network with its parameters random: zeros and ones of its initialisation would hide differences.
+
+    A number alone, such as RAM++'s temperature, stays what it is: near 0 it would switch off what it belongs to.
+    """
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(network.named_parameters()):
+            if parameter.dim() == 0:
+                continue
             noise = torch.randn(parameter.shape, generator=random)
             if parameter.dim() > 1:
                 parameter.copy_(noise / max(1.0, parameter[0].numel()) ** 0.5)
