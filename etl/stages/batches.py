@@ -1,4 +1,4 @@
-"""Batches through a network: same shapes only, halved when memory runs out, taken apart when one image breaks them."""
+"""Batches through a network: halved when memory runs out, taken apart when one image breaks them."""
 
 from __future__ import annotations
 
@@ -151,16 +151,18 @@ def check_result(stage: Stage, result: Result) -> None:
         raise ContractError(f"rows of {sorted(result.rows)}, but stage {stage.name!r} writes {list(stage.tables)}")
 
 
-def batches(items: Iterable[tuple[WorkItem, Hashable]], size: int) -> Iterator[list[WorkItem]]:
-    """Consecutive items of one shape, at most ``size`` at a time.
+def batches(items: Iterable[tuple[WorkItem, Hashable]], size: int, *, mixed: bool = False) -> Iterator[list[WorkItem]]:
+    """Consecutive items, of one shape unless ``mixed``, at most ``size`` at a time.
 
     >>> [len(batch) for batch in batches([(None, 1), (None, 1), (None, 1), (None, 2)], 2)]
     [2, 1, 1]
+    >>> [len(batch) for batch in batches([(None, 1), (None, 1), (None, 1), (None, 2)], 2, mixed=True)]
+    [2, 2]
     """
     batch: list[WorkItem] = []
     last: Hashable = None
     for item, shape in items:
-        if batch and (shape != last or len(batch) == size):
+        if batch and ((shape != last and not mixed) or len(batch) == size):
             yield batch
             batch = []
         batch.append(item)

@@ -84,6 +84,7 @@ class Stage(ABC):
     optional_roles: ClassVar[Mapping[str, Task]] = {}  # further ones that it may give
     Options: ClassVar[type[StageOptions]]
     needs_pixels: ClassVar[bool] = True
+    mixes_shapes: ClassVar[bool] = False  # whether batches may hold several shapes, which it then tells apart itself
 
     def __init_subclass__(cls) -> None:
         """Refuse a stage that forgets a part of the contract, when its module is imported."""
@@ -128,5 +129,5 @@ class Stage(ABC):
         return None
 
     def shape(self, width: int, height: int) -> Hashable:
-        """Images of different shapes never share a batch; by default all may."""
+        """Images of one shape are worked one after another; unless ``mixes_shapes``, only they share a batch."""
         return None

@@ -82,6 +82,7 @@ class GroundStage(Stage):
     tables: ClassVar[tuple[str, ...]] = ("instances",)
     roles: ClassVar[Mapping[str, Task]] = {"detector": "grounder", "segmenter": "segmenter"}
     Options: ClassVar[type[StageOptions]] = GroundOptions
+    mixes_shapes: ClassVar[bool] = True  # the segmenter, most of the work, sees one square whatever the picture
     options: GroundOptions
     detector: Detector
     segmenter: Segmenter
@@ -123,15 +124,27 @@ class GroundStage(Stage):
         """Boxes of every picture, or why there is no answer; a picture with many tags takes several passes."""
         prompts = [self._prompts(item) for item in batch]
         passes = [(index, prompt) for index, many in enumerate(prompts) for prompt in many]
-        pictures = pictures_of(batch)
-        raw = self.detector.detect(
-            [pictures[index] for index, _ in passes], [prompt.ids for _, prompt in passes], len(batch)
-        )
+        raw = self._raw(batch, passes)
         answers: list[Found | Result] = []
         for index, item in enumerate(batch):
             own = [(prompt, one) for (owner, prompt), one in zip(passes, raw, strict=True) if owner == index]
             answers.append(self._answer(item, own))
         return answers
+
+    def _raw(self, batch: Sequence[WorkItem], passes: Sequence[tuple[int, Prompt]]) -> list[Raw]:
+        """The detector's answer to every pass; only pictures that it sees at one shape go through it together."""
+        pictures = pictures_of(batch)
+        groups: dict[Hashable, list[int]] = {}
+        for number, (index, _) in enumerate(passes):
+            groups.setdefault(self.shape(*pictures[index].size), []).append(number)
+        raw: dict[int, Raw] = {}
+        for members in groups.values():
+            own = [passes[number] for number in members]
+            found = self.detector.detect(
+                [pictures[index] for index, _ in own], [prompt.ids for _, prompt in own], len(batch)
+            )
+            raw.update(zip(members, found, strict=True))
+        return [raw[number] for number in range(len(passes))]
 
     def _prompts(self, item: WorkItem) -> list[Prompt]:
         if not self.detector.takes(item.width, item.height):

@@ -105,7 +105,7 @@ class SliceWorker:
         errors = 0
         try:
             with closing(self._decoded(ordered, answers)) as decoded:
-                for batch in batches(decoded, self._engine.batch_size):
+                for batch in batches(decoded, self._engine.batch_size, mixed=self._engine.stage.mixes_shapes):
                     start = time.monotonic()
                     results = self._engine.answer(batch)
                     seconds = (time.monotonic() - start) / len(batch)
