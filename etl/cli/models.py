@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from etl.settings import ModelEntry
     from etl.stages.promotion import Coverage
 
+WIDE = 130  # columns of a terminal from which on files and digests are shown too
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -57,13 +59,15 @@ def list_models(
         annotator = (row["annotator_id"] or "-")[:12]
         table.add_row(row["stage"], row["model"], default, state, annotator, ", ".join(row["current_for"]) or "-")
     out.print(table)
-    table = folding_table("weights", "family", "state", "sha256", "size", "licence", "files")
+    wide = out.width >= WIDE
+    table = folding_table("weights", "family", "state", "size", "licence", *(["sha256", "files"] if wide else []))
     for one in weights:
         state = f"in the lake ({one['digest'][:12]})" if one["digest"] else "absent"
-        files = ", ".join(one["files"])
-        size = size_text(one["bytes"])
-        table.add_row(one["weights"], one["family"], state, one["sha256"], size, one["licence"], files)
+        more = [one["sha256"], ", ".join(one["files"])] if wide else []
+        table.add_row(one["weights"], one["family"], state, size_text(one["bytes"]), one["licence"], *more)
     out.print(table)
+    if not wide:
+        out.print("which files each needs: a wider terminal, or --json", markup=False)
 
 
 @app.command("promote")
