@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import nn
-from transformers import Blip2ForConditionalGeneration, GenerationConfig
+from transformers import Blip2ForConditionalGeneration, DynamicCache, GenerationConfig
 
 from etl.errors import ConfigurationError
 from etl.models.batches import model_batches, steady_size
@@ -129,12 +129,33 @@ class Captioner:
         # With embeddings in place of ids the output holds new tokens only; no id has to stand for the picture.
         output = self.network.language_model.generate(
             inputs_embeds=read,
-            attention_mask=torch.ones(read.shape[:2], dtype=torch.long, device=self.device),
+            attention_mask=_all_of(read),
+            past_key_values=self._read_once(read[:, :-1], search.num_beams),
             generation_config=search,
         )
         texts = self.tokenizer.batch_decode(output.sequences, skip_special_tokens=True)
         scores = output.sequences_scores.tolist() if search.num_beams > 1 else [None] * len(texts)
         return [Caption(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
+
+
+    def _read_once(self, read: torch.Tensor, beams: int) -> DynamicCache | None:
+        """Keys and values of what all beams of a picture have read, [pictures, tokens, width]; None for Flan-T5.
+
+        The search would let the language model read it once per beam. Flan-T5's encoder is run once as it is.
+        """
+        if not self.decoder_only or beams == 1:
+            return None
+        cache = DynamicCache(config=self.text_config)
+        self.network.language_model.model(
+            inputs_embeds=read, attention_mask=_all_of(read), past_key_values=cache, use_cache=True
+        )
+        cache.batch_repeat_interleave(beams)
+        return cache
+
+
+def _all_of(read: torch.Tensor) -> torch.Tensor:
+    """The attention mask of inputs without padding: ones [pictures, tokens]."""
+    return torch.ones(read.shape[:2], dtype=torch.long, device=read.device)
 
 
 def _text_of(content: Mapping[str, Any]) -> Mapping[str, Any]:

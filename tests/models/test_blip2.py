@@ -105,6 +105,18 @@ class TestSearch:
             tokens = _up_to_end(captioner, ids.tolist())
             assert caption.score == pytest.approx(_mean(captioner, crop, SEARCH["prompt"], tokens), abs=1e-5)
 
+    def test_a_picture_is_read_once_however_many_beams_there_are(self, tiny: dict[str, Captioner]):
+        captioner, seen = tiny["opt"], []
+        layer = captioner.network.language_model.model.decoder.layers[0]
+        hook = layer.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+        try:
+            captioner.captions(CROPS[:1], batch_size=1, **SEARCH)
+        finally:
+            hook.remove()
+        queries = captioner.network.config.num_query_tokens
+        # Queries, </s> and one word of the prompt; then its last word and every new token, once per beam.
+        assert seen == [(1, queries + 2), *[(3, 1)] * (len(seen) - 1)]
+
     def test_greedy_search_has_no_score(self, captioner: Captioner):
         (greedy,) = captioner.captions([picture(0)], batch_size=1, beams=1, max_new_tokens=4)
         assert greedy.score is None
