@@ -51,7 +51,8 @@ def test_the_grounders_boxes_and_token_probabilities_are_those_of_upstream(folde
     write_random("groundingdino", folder)
     found = parity("groundingdino", folder, Question(pictures(), prompts=prompts), tmp_path)
     agrees(found)
-    assert {one.name for one in found.differences} == {"boxes", "probabilities"}
+    assert {one.name for one in found.differences} == {"proposals", "boxes", "probabilities"}
+    assert found.proposals_apart == 0
     assert found.labels
     assert not found.labels_apart
 
