@@ -137,7 +137,6 @@ class Captioner:
         scores = output.sequences_scores.tolist() if search.num_beams > 1 else [None] * len(texts)
         return [Caption(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
 
-
     def _read_once(self, read: torch.Tensor, beams: int) -> DynamicCache | None:
         """Keys and values of what all beams of a picture have read, [pictures, tokens, width]; None for Flan-T5.
 
