@@ -166,8 +166,8 @@ def _tag_margin(theirs: Answer, ours: Answer) -> float:
     apart = {str(tag) for tag in np.setxor1d(theirs["tags"], ours["tags"])}
     apart |= {str(name) for name in ours["names"] if np.sum(theirs["tags"] == name) != np.sum(ours["tags"] == name)}
     scores = theirs["scores"].astype(np.float64)
-    chosen = np.asarray([str(name) in apart for name in ours["names"]])
-    chosen &= (scores > ours["thresholds"]) != (ours["scores"] > ours["thresholds"])
+    named = np.asarray([str(name) in apart for name in ours["names"]])
+    chosen = named & ((scores > ours["thresholds"]) != (ours["scores"] > ours["thresholds"]))
     if not chosen.any():
         return 1.0  # the same scores, and yet other tags: the lists or the thresholds differ
     return float(np.abs(scores - ours["thresholds"])[chosen].max(initial=0.0))
