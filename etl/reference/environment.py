@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 from etl.errors import ConfigurationError
+from etl.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = "GROUNDLAKE_REFERENCE_PYTHON"
@@ -18,9 +18,9 @@ def reference_python() -> Path:
     """The interpreter that has upstream's packages.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is none, or a setting is wrong.
     """
-    python = Path(os.environ.get(VARIABLE) or ROOT / ".venv-reference" / "bin" / "python")
+    python = load_settings().reference_python or ROOT / ".venv-reference" / "bin" / "python"
     if not python.is_file():
         raise ConfigurationError(
             f"there is no reference environment: {python} does not exist",

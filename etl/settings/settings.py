@@ -30,6 +30,7 @@ class Settings(BaseSettings):
         description="Folder for bounded temporary files (tar copies, SQL spill)",
     )
     python: str = Field(sys.executable, description="Interpreter that runs a stage's subprocess")
+    reference_python: Path | None = Field(None, description="Interpreter that has upstream's own packages")
     slice_size: int = Field(1000, ge=1, description="Images a slice of a work order holds")
     decode_threads: int = Field(2, ge=1, description="Threads that decode images ahead of the network")
     commit_deadline: float = Field(1800.0, gt=0, description="Seconds a commit keeps trying against conflicts")
