@@ -18,6 +18,8 @@ from etl.settings import Settings
 
 # Airflow reads it when it is first imported, which collecting its tests does: never the developer's own.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="groundlake-airflow-")
+# Tests run beside each other: a thread of torch's for every core in each would take a third longer.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 KEPT = ("AWS_CA_BUNDLE", "AIRFLOW_HOME")
 ISOLATED = ("GROUNDLAKE_", "AWS_", "AIRFLOW_", "AIRFLOW__")
 
