@@ -22,13 +22,6 @@ INDEX = "model.safetensors.index.json"
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def blip2(tmp_path: Path) -> Path:
     return blip2_folder(tmp_path / "blip2", "t5")
 

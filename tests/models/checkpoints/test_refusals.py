@@ -37,13 +37,6 @@ def whole() -> State:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def refused(tmp_path: Path, out: Path) -> Callable[..., WrongKeysError]:
     """The error that a state dict is refused with, and that nothing was written."""
 

@@ -41,14 +41,6 @@ def given(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """The folder that is converted into."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
 def assert_equal(found: State, expected: State) -> None:
     assert found.keys() == expected.keys()
     different = [key for key, value in expected.items() if not torch.equal(found[key], value)]
