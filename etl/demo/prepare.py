@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from etl.lake import Lake
 
 SOURCE = "demo"  # the name of the sample's source where no older demo has taken it
-SHARDS = 3
+SHARDS = 2  # one per slot: a third would keep one of them waiting
 SLOTS = 2  # stages that run at a time, as the pools of profile local have it
 
 _BOXED = "select distinct image_id from instances"
