@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rows import row
 
-from etl.lake import Lake
+from etl.lake import Lake, maintenance
 from etl.lake.ids import digest
 
 DAY = 24 * 3600.0
@@ -57,6 +58,12 @@ def age_files(folder: Path, days: float) -> None:
     moment = time.time() - days * DAY
     for path in [folder, *folder.rglob("*")]:
         os.utime(path, (moment, moment))
+
+
+def sweep(lake: Lake, days_later: float = 8, **given: Any) -> dict[str, int]:
+    """What a sweep takes that is run so many days from now: how many by kind."""
+    swept = maintenance.sweep(lake, now=time.time() + days_later * DAY, **given)
+    return {kind: one.count for kind, one in swept.taken.items()}
 
 
 def tree(folder: Path) -> dict[str, int]:
