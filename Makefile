@@ -58,8 +58,8 @@ reference: install ## Create or update .venv-reference: upstream's own packages,
 	@$(BIN)/python images/locks/install_reference.py --uv "$(UV)" --torch-index "$(TORCH_INDEX)"
 
 .PHONY: test-reference
-test-reference: reference ## Our engines against upstream's packages, on the same random weights
-	@$(BIN)/python -m pytest -m reference -n 0 tests/reference
+test-reference: reference ## Our engines against upstream's packages and from its files; CI runs it too
+	@$(BIN)/python -m pytest -m reference -n 0 tests/reference tests/e2e/test_upstream_checkpoints.py tests/benchmarks
 
 .PHONY: soak
 soak: install ## The long kill tests: processes killed at random, on disk and on a failing S3 (about half an hour)

@@ -24,6 +24,7 @@ from etl.models.ram import RamHead
 from etl.models.ram_plus import RamPlusHead
 from etl.models.tag2text import Tag2TextHead
 
+pytestmark = pytest.mark.reference  # operations are those of the specification of upstream's networks
 HEADS: dict[str, Callable[..., Any]] = {"ram": RamHead, "ram-plus": RamPlusHead, "tag2text": Tag2TextHead}
 
 

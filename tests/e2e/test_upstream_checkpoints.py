@@ -45,7 +45,7 @@ from etl.settings.catalog import STAGES
 from etl.stages import orders
 from etl.stages.masks import Rle, decode
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.reference, pytest.mark.timeout(300)]
 CHAINS = (("ram", "hq", "blip2", "clip"), ("ram-plus", "plain", "tag2text", "clip-half"))
 WIDTH = 16  # of CLIP's vectors
 TABLES = ("tags", "instances", "captions", "embeddings")
